@@ -1,0 +1,1 @@
+//! What an object must be, or becomes, before it is stored.

@@ -1,0 +1,132 @@
+//! Why a request is refused, and the `Status` that says so, worded as upstream's
+//! (`k8s.io/apimachinery/pkg/api/errors`).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
+use kinds::Resource;
+use thiserror::Error;
+
+use crate::field::FieldError;
+
+/// Why a request is refused.
+#[derive(Clone, Debug, Error)]
+pub enum ApiError {
+    #[error("{message}")]
+    BadRequest { message: String },
+    #[error("{message}")]
+    Unauthorized { message: String },
+    #[error("{message}")]
+    Forbidden { resource: &'static Resource, name: String, message: String },
+    #[error("{} {name:?} not found", resource.qualified())]
+    NotFound { resource: &'static Resource, name: String },
+    /// No such path.
+    #[error("the server could not find the requested resource")]
+    NoRoute,
+    #[error("the server does not allow this method on the requested resource")]
+    MethodNotAllowed,
+    #[error("{message}")]
+    NotAcceptable { message: String },
+    #[error("{message}")]
+    UnsupportedMediaType { message: String },
+    #[error("{} {name:?} already exists", resource.qualified())]
+    AlreadyExists { resource: &'static Resource, name: String },
+    #[error("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified())]
+    Conflict { resource: &'static Resource, name: String, why: String },
+    #[error("{}", invalid_message(resource.kind, resource.group, name, errors))]
+    Invalid { resource: &'static Resource, name: String, errors: Vec<FieldError> },
+    /// The resource version asked for is no longer kept.
+    #[error("{message}")]
+    Expired { message: String },
+    #[error("{message}")]
+    TooLarge { message: String },
+    #[error("{message}")]
+    TooManyRequests { message: String, retry_after_seconds: i32 },
+    #[error("{message}")]
+    Internal { message: String },
+    #[error("{message}")]
+    Unavailable { message: String },
+    #[error("{message}")]
+    Timeout { message: String },
+}
+
+impl ApiError {
+    /// A request that can't be understood.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::BadRequest { message: message.into() }
+    }
+
+    /// Something of ours failed.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::Internal { message: message.into() }
+    }
+
+    /// The HTTP status code and the reason in the Status.
+    pub fn code_and_reason(&self) -> (u16, &'static str) {
+        match self {
+            Self::BadRequest { .. } => (400, "BadRequest"),
+            Self::Unauthorized { .. } => (401, "Unauthorized"),
+            Self::Forbidden { .. } => (403, "Forbidden"),
+            Self::NotFound { .. } | Self::NoRoute => (404, "NotFound"),
+            Self::MethodNotAllowed => (405, "MethodNotAllowed"),
+            Self::NotAcceptable { .. } => (406, "NotAcceptable"),
+            Self::UnsupportedMediaType { .. } => (415, "UnsupportedMediaType"),
+            Self::AlreadyExists { .. } => (409, "AlreadyExists"),
+            Self::Conflict { .. } => (409, "Conflict"),
+            Self::Invalid { .. } => (422, "Invalid"),
+            Self::Expired { .. } => (410, "Expired"),
+            Self::TooLarge { .. } => (413, "RequestEntityTooLarge"),
+            Self::TooManyRequests { .. } => (429, "TooManyRequests"),
+            Self::Internal { .. } => (500, "InternalError"),
+            Self::Unavailable { .. } => (503, "ServiceUnavailable"),
+            Self::Timeout { .. } => (504, "Timeout"),
+        }
+    }
+
+    /// The Status that the client receives.
+    pub fn status(&self) -> Status {
+        let (code, reason) = self.code_and_reason();
+        Status {
+            code: Some(code.into()),
+            reason: Some(reason.to_owned()),
+            status: Some("Failure".to_owned()),
+            message: Some(self.to_string()),
+            details: self.details(),
+            ..Status::default()
+        }
+    }
+
+    fn details(&self) -> Option<StatusDetails> {
+        let about = |resource: &Resource, name: &str, kind: &str| StatusDetails {
+            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            group: Some(resource.group.to_owned()).filter(|group| !group.is_empty()),
+            kind: Some(kind.to_owned()),
+            ..StatusDetails::default()
+        };
+        match self {
+            Self::NotFound { resource, name }
+            | Self::AlreadyExists { resource, name }
+            | Self::Forbidden { resource, name, .. }
+            | Self::Conflict { resource, name, .. } => Some(about(resource, name, resource.plural)),
+            Self::Invalid { resource, name, errors } => {
+                let causes = errors.iter().map(|error| StatusCause {
+                    field: Some(error.path.to_string()),
+                    message: Some(error.message()),
+                    reason: Some(error.reason.code().to_owned()),
+                });
+                Some(StatusDetails { causes: Some(causes.collect()), ..about(resource, name, resource.kind) })
+            }
+            Self::TooManyRequests { retry_after_seconds, .. } => {
+                Some(StatusDetails { retry_after_seconds: Some(*retry_after_seconds), ..StatusDetails::default() })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn invalid_message(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> String {
+    let kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    match errors.as_slice() {
+        [one] => format!("{kind} {name:?} is invalid: {one}"),
+        many => format!("{kind} {name:?} is invalid: [{}]", many.join(", ")),
+    }
+}

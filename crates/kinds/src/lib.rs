@@ -1,0 +1,16 @@
+//! The vocabulary of Steadfast: newtypes over Kubernetes' names, the [`Object`] seam that lets one code path serve every
+//! kind, label [`Selector`]s, [`Quantity`] arithmetic, and [`registry`], the one table of what is served.
+//!
+//! This crate knows no clock, no I/O and no async runtime.
+
+pub mod names;
+pub mod object;
+pub mod quantity;
+pub mod registry;
+pub mod selector;
+
+pub use names::{ObjectKey, Ordinal, Uid};
+pub use object::{Codec, Object};
+pub use quantity::Quantity;
+pub use registry::{Resource, Scope};
+pub use selector::Selector;

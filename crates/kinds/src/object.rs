@@ -1,0 +1,108 @@
+//! One seam over all kinds: the server's verbs work on `dyn Object`, the strategies on the type behind it.
+
+use std::any::Any;
+use std::fmt;
+
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A Kubernetes object of any kind.
+pub trait Object: Any + Send + Sync + fmt::Debug {
+    /// The object's metadata.
+    fn meta(&self) -> &ObjectMeta;
+    /// The object's metadata, to change.
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
+    /// The object as compact JSON, `apiVersion` and `kind` included.
+    fn to_json(&self) -> Vec<u8>;
+    /// The object as a JSON tree, `apiVersion` and `kind` included.
+    fn to_value(&self) -> Value;
+    /// A copy behind a new box.
+    fn clone_object(&self) -> Box<dyn Object>;
+    /// For a downcast to the kind's own type.
+    fn as_any(&self) -> &dyn Any;
+    /// For a downcast to the kind's own type.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+impl<T> Object for T
+where
+    T: Metadata<Ty = ObjectMeta> + Serialize + Clone + fmt::Debug + Send + Sync + 'static,
+{
+    fn meta(&self) -> &ObjectMeta {
+        self.metadata()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.metadata_mut()
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a Kubernetes object has string keys only")
+    }
+
+    fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("a Kubernetes object has string keys only")
+    }
+
+    fn clone_object(&self) -> Box<dyn Object> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+impl dyn Object {
+    /// The object as its own type, if it is a `T`.
+    pub fn downcast_ref<T: 'static>(&self) -> Option<&T> {
+        self.as_any().downcast_ref()
+    }
+
+    /// The object as its own type, to change, if it is a `T`.
+    pub fn downcast_mut<T: 'static>(&mut self) -> Option<&mut T> {
+        self.as_any_mut().downcast_mut()
+    }
+}
+
+/// How one kind is read from the wire, and what its schema is.
+#[derive(Clone, Copy)]
+pub struct Codec {
+    /// Reads an object from JSON text; fields the kind does not have are dropped.
+    pub from_json: fn(&[u8]) -> Result<Box<dyn Object>, serde_json::Error>,
+    /// Reads an object from a JSON tree; fields the kind does not have are dropped.
+    pub from_value: fn(Value) -> Result<Box<dyn Object>, serde_json::Error>,
+    /// The name of the kind's schema, for example `io.k8s.api.core.v1.Pod`.
+    pub schema_name: fn() -> String,
+    /// Adds the kind's schema and all it refers to to a generator.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl Codec {
+    /// The codec of a generated type.
+    pub const fn of<T>() -> Self
+    where
+        T: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug + Send + Sync + 'static,
+    {
+        Self {
+            from_json: |json| Ok(Box::new(serde_json::from_slice::<T>(json)?)),
+            from_value: |value| Ok(Box::new(serde_json::from_value::<T>(value)?)),
+            schema_name: || T::schema_name().into_owned(),
+            schema: |generator| generator.subschema_for::<T>(),
+        }
+    }
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&(self.schema_name)())
+    }
+}

@@ -1,0 +1,169 @@
+//! THE table of what is served. Routes, discovery, OpenAPI, storage keys and printed columns all come from here: a new
+//! resource is a row, plus a strategy in the API server only where it differs.
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::events::v1::Event as EventsEvent;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
+
+use crate::object::Codec;
+
+/// Whether objects of a resource live in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Namespaced,
+    Cluster,
+}
+
+/// A path below an object that has verbs of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subresource {
+    /// `get`, `update`, `patch` of the status alone.
+    Status,
+    /// `autoscaling/v1` Scale.
+    Scale,
+    /// Assigns a pod to a node.
+    Binding,
+    /// A container's log.
+    Log,
+    /// Runs a command in a container.
+    Exec,
+    /// Issues a token for a service account.
+    Token,
+    /// Removes a namespace's finalizers.
+    Finalize,
+}
+
+impl Subresource {
+    /// The path segment.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Binding => "binding",
+            Self::Log => "log",
+            Self::Exec => "exec",
+            Self::Token => "token",
+            Self::Finalize => "finalize",
+        }
+    }
+}
+
+/// One row: a resource that is served.
+#[derive(Debug)]
+pub struct Resource {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub scope: Scope,
+    pub subresources: &'static [Subresource],
+    /// The first segment of the storage key. Two rows with the same value are two views of the same objects.
+    pub storage: &'static str,
+    /// Whether a whole collection can be deleted by one request.
+    pub delete_collection: bool,
+    pub codec: Codec,
+}
+
+impl Resource {
+    /// `v1` or `group/version`.
+    pub fn api_version(&self) -> String {
+        match self.group {
+            "" => self.version.to_owned(),
+            group => format!("{group}/{}", self.version),
+        }
+    }
+
+    /// `pods` or `statefulsets.apps`, as error messages name a resource.
+    pub fn qualified(&self) -> String {
+        match self.group {
+            "" => self.plural.to_owned(),
+            group => format!("{}.{group}", self.plural),
+        }
+    }
+
+    /// Whether objects of this resource live in a namespace.
+    pub fn is_namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+}
+
+use Scope::{Cluster, Namespaced};
+use Subresource::{Binding, Exec, Finalize, Log, Scale, Status, Token};
+
+macro_rules! row {
+    ($type:ty, $group:literal / $version:literal, $scope:ident, $plural:literal, $singular:literal
+     $(, short: $short:expr)? $(, categories: $categories:expr)? $(, sub: $sub:expr)? $(, storage: $storage:literal)?
+     $(, delete_collection: $collection:literal)?) => {
+        Resource {
+            group: $group,
+            version: $version,
+            kind: <$type as k8s_openapi::Resource>::KIND,
+            plural: $plural,
+            singular: $singular,
+            short_names: row!(@or $($short)?, &[]),
+            categories: row!(@or $($categories)?, &[]),
+            scope: $scope,
+            subresources: row!(@or $($sub)?, &[]),
+            storage: row!(@or $($storage)?, $plural),
+            delete_collection: row!(@or $($collection)?, true),
+            codec: Codec::of::<$type>(),
+        }
+    };
+    (@or , $default:expr) => { $default };
+    (@or $value:expr, $default:expr) => { $value };
+}
+
+/// Every resource that is served, in discovery order.
+pub static RESOURCES: &[Resource] = &[
+    row!(Namespace, "" / "v1", Cluster, "namespaces", "namespace", short: &["ns"], sub: &[Status, Finalize], delete_collection: false),
+    row!(Node, "" / "v1", Cluster, "nodes", "node", short: &["no"], sub: &[Status]),
+    row!(Pod, "" / "v1", Namespaced, "pods", "pod", short: &["po"], categories: &["all"], sub: &[Status, Binding, Log, Exec]),
+    row!(Service, "" / "v1", Namespaced, "services", "service", short: &["svc"], categories: &["all"], sub: &[Status]),
+    row!(ConfigMap, "" / "v1", Namespaced, "configmaps", "configmap", short: &["cm"]),
+    row!(Secret, "" / "v1", Namespaced, "secrets", "secret"),
+    row!(ServiceAccount, "" / "v1", Namespaced, "serviceaccounts", "serviceaccount", short: &["sa"], sub: &[Token]),
+    row!(PersistentVolume, "" / "v1", Cluster, "persistentvolumes", "persistentvolume", short: &["pv"], sub: &[Status]),
+    row!(PersistentVolumeClaim, "" / "v1", Namespaced, "persistentvolumeclaims", "persistentvolumeclaim", short: &["pvc"], sub: &[Status]),
+    row!(Endpoints, "" / "v1", Namespaced, "endpoints", "endpoints", short: &["ep"]),
+    row!(Event, "" / "v1", Namespaced, "events", "event", short: &["ev"]),
+    row!(EventsEvent, "events.k8s.io" / "v1", Namespaced, "events", "event", short: &["ev"]),
+    row!(StatefulSet, "apps" / "v1", Namespaced, "statefulsets", "statefulset", short: &["sts"], categories: &["all"], sub: &[Status, Scale]),
+    row!(ControllerRevision, "apps" / "v1", Namespaced, "controllerrevisions", "controllerrevision"),
+    row!(EndpointSlice, "discovery.k8s.io" / "v1", Namespaced, "endpointslices", "endpointslice"),
+    row!(StorageClass, "storage.k8s.io" / "v1", Cluster, "storageclasses", "storageclass", short: &["sc"]),
+    row!(Lease, "coordination.k8s.io" / "v1", Namespaced, "leases", "lease"),
+    row!(PodDisruptionBudget, "policy" / "v1", Namespaced, "poddisruptionbudgets", "poddisruptionbudget", short: &["pdb"], sub: &[Status]),
+];
+
+/// The row of a group, version and plural name.
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
+    RESOURCES.iter().find(|row| row.group == group && row.version == version && row.plural == plural)
+}
+
+/// The row of a kind.
+pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Resource> {
+    RESOURCES.iter().find(|row| row.group == group && row.version == version && row.kind == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_can_be_found_by_path_and_by_kind() {
+        for row in RESOURCES {
+            assert!(std::ptr::eq(find(row.group, row.version, row.plural).unwrap(), row));
+            assert!(std::ptr::eq(find_kind(row.group, row.version, row.kind).unwrap(), row));
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The functional core: every decision of Steadfast as a pure function from what is observed to what is to be done.
+//!
+//! Nothing here knows a clock, randomness, I/O, logging or an async runtime. Time enters as an argument.
+
+pub mod binding;
+pub mod endpoints;
+pub mod garbage;
+pub mod namespaces;
+pub mod nodes;
+pub mod pod;
+pub mod probe;
+pub mod schedule;
+pub mod service;
+pub mod statefulset;
+pub mod zone;

@@ -1,0 +1,1 @@
+//! How a namespace ends, and what each begins with.

@@ -1,0 +1,1 @@
+//! What a pod on this node needs next.

@@ -1,0 +1,1 @@
+//! When a probe is due and what its results mean.

@@ -1,0 +1,1 @@
+//! What the kernel must know to make Services work.

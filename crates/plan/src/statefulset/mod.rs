@@ -1,0 +1,1 @@
+//! Ordered, named, stateful instances.

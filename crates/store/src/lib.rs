@@ -1,0 +1,211 @@
+//! Where state lives: a map from keys to documents, with one revision counter, durable commits and watches.
+//!
+//! [`Store`] is the port, [`Embedded`](embedded::Embedded) its first implementation; both are held to
+//! [`conformance`], which every implementation runs as its tests.
+//!
+//! A commit is answered when it is on disk. Revisions begin at 1, grow by one with each commit, and never go back, whatever
+//! happens to the process or the machine.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use thiserror::Error;
+
+pub mod embedded;
+
+/// The number of a commit: the order of all that happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// JSON text with a gap: a commit writes its revision's decimal digits there. So what is stored is, byte for byte, what is
+/// served, although nobody knows the revision beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    json: Bytes,
+    gap: usize,
+}
+
+impl Draft {
+    /// A draft whose revision belongs at byte `gap`.
+    ///
+    /// # Panics
+    /// When `gap` is beyond the text's end.
+    pub fn new(json: impl Into<Bytes>, gap: usize) -> Self {
+        let json = json.into();
+        assert!(gap <= json.len(), "the gap {gap} is beyond the text's {} bytes", json.len());
+        Self { json, gap }
+    }
+
+    /// The text with the revision written into the gap.
+    pub fn at(&self, revision: Revision) -> Document {
+        let digits = revision.to_string();
+        let mut text = BytesMut::with_capacity(self.json.len() + digits.len());
+        text.extend_from_slice(&self.json[..self.gap]);
+        text.extend_from_slice(digits.as_bytes());
+        text.extend_from_slice(&self.json[self.gap..]);
+        Document { json: text.freeze(), gap: self.gap, digits: digits.len() }
+    }
+}
+
+/// JSON text that carries the revision of the commit that wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    json: Bytes,
+    gap: usize,
+    digits: usize,
+}
+
+impl Document {
+    /// The text, exactly as it is served.
+    pub fn json(&self) -> &Bytes {
+        &self.json
+    }
+
+    /// The same object as of another revision: a deletion is told with the last state at the deletion's revision.
+    pub fn restated(&self, revision: Revision) -> Self {
+        let mut json = BytesMut::with_capacity(self.json.len());
+        json.extend_from_slice(&self.json[..self.gap]);
+        json.extend_from_slice(&self.json[self.gap + self.digits..]);
+        Draft { json: json.freeze(), gap: self.gap }.at(revision)
+    }
+}
+
+/// What is at a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub key: Arc<str>,
+    pub document: Document,
+    /// The commit that wrote the document.
+    pub revision: Revision,
+}
+
+/// What a commit finds, or else it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing is at the key.
+    Absent,
+    /// What is at the key was written by this commit.
+    At(Revision),
+}
+
+/// What a commit does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put(Draft),
+    Delete,
+}
+
+/// What one commit did. Shared by everyone who watches.
+#[derive(Debug)]
+pub struct Event {
+    pub key: Arc<str>,
+    pub revision: Revision,
+    /// The document after the commit; `None` when it deleted the key.
+    pub document: Option<Document>,
+    /// The document before the commit; `None` when it created the key.
+    pub previous: Option<Document>,
+    /// For the server: the event as watchers receive it, encoded by the first who needs it.
+    pub frame: OnceLock<Bytes>,
+}
+
+/// One message of a watch.
+#[derive(Clone, Debug)]
+pub enum WatchMessage {
+    /// Something changed below the prefix.
+    Event(Arc<Event>),
+    /// All events up to this revision have been delivered.
+    Progress(Revision),
+}
+
+/// A page of a range.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// In the order of their keys.
+    pub entries: Vec<Entry>,
+    /// The revision the page is consistent at.
+    pub revision: Revision,
+    /// How many more entries the range holds beyond this page.
+    pub remaining: usize,
+}
+
+/// A range request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Range<'a> {
+    /// The keys wanted begin with this.
+    pub prefix: &'a str,
+    /// Only keys greater than this one.
+    pub after: Option<&'a str>,
+    /// The state as of this commit; the newest when absent.
+    pub at: Option<Revision>,
+    /// At most this many entries; all when absent.
+    pub limit: Option<usize>,
+}
+
+/// Why a read failed.
+#[derive(Clone, Debug, Error)]
+pub enum ReadError {
+    #[error("revision {wanted} is compacted; the oldest kept is {oldest}")]
+    Compacted { wanted: Revision, oldest: Revision },
+    #[error("revision {wanted} is in the future; the newest is {newest}")]
+    Future { wanted: Revision, newest: Revision },
+    #[error("the store is unavailable: {0}")]
+    Unavailable(Arc<str>),
+}
+
+/// Why a commit failed. Nothing was changed, except after `Uncertain`.
+#[derive(Clone, Debug, Error)]
+pub enum CommitError {
+    /// The key holds something else than was expected: this, or nothing.
+    #[error("the key holds another revision than expected")]
+    Conflict(Option<Box<Entry>>),
+    #[error("the store is unavailable: {0}")]
+    Unavailable(Arc<str>),
+    /// The commit may or may not be on disk; the store refuses further commits until it is opened again.
+    #[error("the outcome of the commit is unknown: {0}")]
+    Uncertain(Arc<str>),
+}
+
+/// Why a watch ended. The watcher resumes from the last revision it has seen, or lists again.
+#[derive(Clone, Debug, Error)]
+pub enum WatchError {
+    #[error("the watcher fell too far behind; resume after revision {seen}")]
+    TooSlow { seen: Revision },
+    #[error("revision {wanted} is compacted; the oldest kept is {oldest}")]
+    Compacted { wanted: Revision, oldest: Revision },
+    #[error("the store is shutting down")]
+    Closed,
+}
+
+/// A stream of what happens below a prefix: every commit once, in order, none left out.
+pub trait Watch: Send {
+    /// The next message. Cancel-safe.
+    fn next(&mut self) -> BoxFuture<'_, Result<WatchMessage, WatchError>>;
+}
+
+/// The port: durable state behind the API server. All methods can be called from any task at once.
+pub trait Store: Send + Sync + 'static {
+    /// What is at a key now, and the newest revision.
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(Option<Entry>, Revision), ReadError>>;
+
+    /// Entries below a prefix, in order, consistent at one revision.
+    fn range<'a>(&'a self, range: Range<'a>) -> BoxFuture<'a, Result<Page, ReadError>>;
+
+    /// Changes one key if it holds what is expected. Returns the event once it is on disk.
+    fn commit<'a>(&'a self, key: &'a str, expected: Expected, change: Change) -> BoxFuture<'a, Result<Arc<Event>, CommitError>>;
+
+    /// Everything that happens below a prefix after a revision.
+    fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, WatchError>;
+
+    /// The newest revision that is on disk.
+    fn revision(&self) -> Revision;
+
+    /// Forgets all history before a revision. Readers and writers go on meanwhile.
+    fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
+}
