@@ -1,0 +1,4 @@
+//! bench
+pub fn run(_f: &[&str]) -> crate::run::Result {
+    Ok(())
+}
