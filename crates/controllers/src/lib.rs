@@ -1,4 +1,13 @@
 //! The controllers: one loop, observe, plan, execute ([`runtime`]), and a short shell per planner.
+//!
+//! A controller is a client of the API server like any other. It observes through the shared [`Informers`], decides with a
+//! pure function of `plan`, and acts through `kube::Client`.
 
+mod clock;
+pub mod events;
+mod informers;
 pub mod runtime;
 pub mod statefulset;
+
+pub use clock::Clock;
+pub use informers::Informers;
