@@ -147,6 +147,8 @@ impl<S: Strategy> Erased for Typed<S> {
     }
 }
 
+pub mod shape;
+
 pub mod names {
     //! Rules for names, in upstream's words (`k8s.io/apimachinery/pkg/util/validation`).
 
