@@ -148,18 +148,19 @@ impl Round<'_> {
         Ok((self.revisions.current_name(), current.as_ref().ok_or_else(unreadable)?))
     }
 
-    /// Whether an ordinal keeps the current revision.
-    fn is_held_back(&self, ordinal: u32) -> bool {
-        let held = match self.spec.strategy {
-            Strategy::OnDelete => 0,
-            Strategy::RollingUpdate { partition: Some(partition), .. } => partition,
-            // Without the block, as many of the lowest as still have it.
+    /// Whether an ordinal keeps the current revision. Without an update block it does while the rollout, on its way down,
+    /// has not come to it: while a higher one serves at the current revision. (In parallel such a pod would be replaced
+    /// before it is ready, so it isn't created.)
+    pub(super) fn is_held_back(&self, ordinal: u32) -> bool {
+        match self.spec.strategy {
+            Strategy::OnDelete => false,
+            Strategy::RollingUpdate { partition: Some(partition), .. } => ordinal < self.spec.start.saturating_add(partition),
             Strategy::RollingUpdate { partition: None, .. } => {
-                let before = self.observed.set.status.as_ref().and_then(|status| status.current_replicas);
-                before.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+                let current = self.revisions.current_name();
+                let higher = self.members.replicas.iter().rev().take_while(|member| member.ordinal > ordinal);
+                self.spec.ordered && higher.into_iter().any(|member| member.is_available() && member.revision == current)
             }
-        };
-        ordinal < self.spec.start.saturating_add(held)
+        }
     }
 
     /// Labels and owners as they should be. A living pod can't get other volumes.

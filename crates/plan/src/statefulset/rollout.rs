@@ -39,8 +39,7 @@ impl<'a> Round<'a> {
         if self.spec.strategy == Strategy::OnDelete || member.health.is_ready() {
             return None;
         }
-        let held_back = member.ordinal < self.spec.rollout_start();
-        let wanted = if held_back { self.revisions.current_name() } else { self.revisions.update_name() };
+        let wanted = if self.is_held_back(member.ordinal) { self.revisions.current_name() } else { self.revisions.update_name() };
         let stuck = member.revision != wanted && (member.was_never_ready() || member.is_hopeless());
         stuck.then(|| wanted.to_owned())
     }
