@@ -50,12 +50,7 @@ pub(crate) const CONTROLLER_REVISION: Printer = Printer {
                 None => format!("{kind}/{}", owner.name),
             }
         });
-        vec![
-            name(&revision.metadata),
-            Value::from(or_none(owner.as_deref())),
-            Value::from(revision.revision),
-            age(&revision.metadata, now),
-        ]
+        vec![name(&revision.metadata), Value::from(or_none(owner.as_deref())), Value::from(revision.revision), age(&revision.metadata, now)]
     },
 };
 
@@ -74,7 +69,7 @@ pub(crate) const POD_DISRUPTION_BUDGET: Printer = Printer {
             name(&budget.metadata),
             bound(spec.min_available),
             bound(spec.max_unavailable),
-            Value::from(budget.status.as_ref().map_or(0, |status| status.disruptions_allowed)),
+            Value::from(budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0)),
             age(&budget.metadata, now),
         ]
     },
