@@ -3,5 +3,6 @@
 pub mod admit;
 pub mod error;
 pub mod field;
+pub mod key;
 pub mod patch;
 pub mod strategy;
