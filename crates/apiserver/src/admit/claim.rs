@@ -7,8 +7,8 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::Quantity;
 
+use super::Request;
 use super::read::Reader;
-use super::{Operation, Request};
 use crate::error::ApiError;
 
 /// Keeps a claim while a pod uses it.
@@ -21,15 +21,13 @@ const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 pub(super) async fn complete(reader: &Reader, request: &Request<'_>, claim: &mut PersistentVolumeClaim) -> Result<(), ApiError> {
-    match request.operation {
-        Operation::Create => {
-            protect(&mut claim.metadata, CLAIM_PROTECTION);
-            choose_class(reader, claim).await
-        }
-        Operation::Update { old } => match old.downcast_ref::<PersistentVolumeClaim>() {
-            Some(old) if asked(claim) > asked(old) => check_growth(reader, request, old).await,
-            _ => Ok(()),
-        },
+    if request.creates() {
+        protect(&mut claim.metadata, CLAIM_PROTECTION);
+        return choose_class(reader, claim).await;
+    }
+    match request.old.and_then(|old| old.downcast_ref::<PersistentVolumeClaim>()) {
+        Some(old) if asked(claim) > asked(old) => check_growth(reader, request, old).await,
+        _ => Ok(()),
     }
 }
 

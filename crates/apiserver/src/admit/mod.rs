@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, S
 use kinds::{Object, Resource};
 use store::Store;
 
+use crate::auth::Identity;
 use crate::error::ApiError;
 
 mod address;
@@ -28,41 +29,40 @@ pub use random::suffix;
 use read::Reader;
 use service::Addresses;
 
-/// A request as admission sees it.
-#[derive(Clone, Copy, Debug)]
+/// What is being done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+/// A write that asks for admission.
+#[derive(Debug)]
 pub struct Request<'a> {
     pub resource: &'static Resource,
-    /// Empty for a cluster-scoped resource.
+    pub operation: Operation,
+    /// Empty for a cluster-scoped object.
     pub namespace: &'a str,
     /// The object's name; generated already.
     pub name: &'a str,
-    pub operation: Operation<'a>,
-}
-
-/// What a request does to an object.
-#[derive(Clone, Copy, Debug)]
-pub enum Operation<'a> {
-    Create,
-    /// The object as it is stored.
-    Update {
-        old: &'a dyn Object,
-    },
+    /// The object as it is stored; `None` when it is created.
+    pub old: Option<&'a dyn Object>,
+    pub user: &'a Identity,
+    /// Whether nothing is to be kept of this.
+    pub dry_run: bool,
 }
 
 impl Request<'_> {
     /// The refusal of this request, in upstream's words.
     fn forbidden(&self, why: &str) -> ApiError {
-        forbidden(self.resource, self.name, why)
+        let message = format!("{} {:?} is forbidden: {why}", self.resource.qualified(), self.name);
+        ApiError::Forbidden { resource: self.resource, name: self.name.to_owned(), message }
     }
 
     fn creates(&self) -> bool {
-        matches!(self.operation, Operation::Create)
+        self.operation == Operation::Create
     }
-}
-
-fn forbidden(resource: &'static Resource, name: &str, why: &str) -> ApiError {
-    let message = format!("{} {name:?} is forbidden: {why}", resource.qualified());
-    ApiError::Forbidden { resource, name: name.to_owned(), message }
 }
 
 /// What was taken for an object that is not stored yet. Dropped without [`Admitted::keep`], it is given back.
@@ -99,7 +99,7 @@ impl Admission {
         Ok(Self { reader, addresses })
     }
 
-    /// Refuses the request, or completes the object.
+    /// Refuses a creation or a change, or completes the object. What a dry run takes is given back when [`Admitted`] is dropped.
     pub async fn admit(&self, request: &Request<'_>, object: &mut dyn Object) -> Result<Admitted, ApiError> {
         if request.creates() && request.resource.is_namespaced() {
             namespace::check(&self.reader, request).await?;
@@ -120,9 +120,9 @@ impl Admission {
         Ok(Admitted::default())
     }
 
-    /// Whether the object may be deleted at all.
-    pub fn admit_delete(&self, resource: &'static Resource, name: &str) -> Result<(), ApiError> {
-        namespace::check_delete(resource, name)
+    /// Refuses what may not be deleted.
+    pub fn admit_delete(&self, request: &Request<'_>) -> Result<(), ApiError> {
+        namespace::check_delete(request)
     }
 
     /// The object is gone from the store: what it had is free. To be called for every object, of whatever kind.

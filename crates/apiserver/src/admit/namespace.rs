@@ -1,10 +1,11 @@
 //! A namespaced object needs a namespace that is not ending.
 
 use k8s_openapi::api::core::v1::Namespace;
-use kinds::{Resource, registry};
+use kinds::registry;
 
+use super::Request;
 use super::read::Reader;
-use super::{Request, forbidden};
+
 use crate::error::ApiError;
 
 /// Namespaces the cluster can't do without.
@@ -24,7 +25,7 @@ pub(super) async fn check(reader: &Reader, request: &Request<'_>) -> Result<(), 
     Ok(())
 }
 
-pub(super) fn check_delete(resource: &'static Resource, name: &str) -> Result<(), ApiError> {
-    let immortal = resource.kind == "Namespace" && IMMORTAL.contains(&name);
-    if immortal { Err(forbidden(resource, name, "this namespace may not be deleted")) } else { Ok(()) }
+pub(super) fn check_delete(request: &Request<'_>) -> Result<(), ApiError> {
+    let immortal = request.resource.kind == "Namespace" && IMMORTAL.contains(&request.name);
+    if immortal { Err(request.forbidden("this namespace may not be deleted")) } else { Ok(()) }
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use store::{Range, ReadError, Store, WatchMessage};
 
 use crate::error::ApiError;
-use crate::key;
+use crate::keys;
 
 /// How long a read may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -49,14 +49,14 @@ impl Reader {
 
     /// One object, as of now.
     pub(super) async fn get<K: Kind>(&self, namespace: &str, name: &str) -> Result<Option<K>, ApiError> {
-        let key = key::of(row::<K>()?, namespace, name);
+        let key = keys::object(row::<K>()?, namespace, name);
         let (entry, _) = in_time(self.store.get(&key)).await?.map_err(unavailable)?;
         entry.map(|entry| decode(entry.document.json())).transpose()
     }
 
     /// All objects of a namespace, or of all namespaces when it is empty.
     pub(super) async fn list<K: Kind>(&self, namespace: &str) -> Result<Vec<K>, ApiError> {
-        let prefix = key::prefix(row::<K>()?, namespace);
+        let prefix = keys::collection(row::<K>()?, namespace);
         let range = Range { prefix: &prefix, ..Range::default() };
         let page = in_time(self.store.range(range)).await?.map_err(unavailable)?;
         page.entries.iter().map(|entry| decode(entry.document.json())).collect()
@@ -64,7 +64,7 @@ impl Reader {
 
     /// One object; when it is not there, it may take so long to appear.
     pub(super) async fn await_object<K: Kind>(&self, namespace: &str, name: &str, patience: Duration) -> Result<Option<K>, ApiError> {
-        let key = key::of(row::<K>()?, namespace, name);
+        let key = keys::object(row::<K>()?, namespace, name);
         let (entry, revision) = in_time(self.store.get(&key)).await?.map_err(unavailable)?;
         if let Some(entry) = entry {
             return decode(entry.document.json()).map(Some);

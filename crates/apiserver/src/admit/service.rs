@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 use super::address::{Pool, Range, TakeError};
-use super::{Operation, Request, random};
+use super::{Request, random};
 use crate::error::ApiError;
 use crate::field::{FieldError, Path};
 use crate::strategy::service::{NONE, has_address};
@@ -86,10 +86,7 @@ pub(super) fn complete(addresses: &Addresses, request: &Request<'_>, service: &m
     let mut claimed = Claimed { addresses: addresses.clone(), taken: None, given_up: None };
     let Some(spec) = &mut service.spec else { return Ok(claimed) };
     refuse_unserved(request, spec)?;
-    let had = match request.operation {
-        Operation::Create => None,
-        Operation::Update { old } => old.downcast_ref::<Service>().and_then(|old| old.spec.as_ref()),
-    };
+    let had = request.old.and_then(|old| old.downcast_ref::<Service>()).and_then(|old| old.spec.as_ref());
     let held = had.and_then(address_of);
     if !has_address(spec) || is_headless(spec) {
         // Only a service that stops having an address gives it up; any other change of it is refused by validation.

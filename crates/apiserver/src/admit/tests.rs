@@ -7,8 +7,9 @@ use store::{Change, Draft, Expected, Store};
 use tempfile::TempDir;
 
 use super::{Admission, Admitted, Operation, Request};
+use crate::auth::Identity;
 use crate::error::ApiError;
-use crate::key;
+use crate::keys;
 
 fn resource(plural: &str) -> &'static Resource {
     registry::RESOURCES.iter().find(|row| row.plural == plural).unwrap()
@@ -25,12 +26,23 @@ fn decode(plural: &str, value: Value) -> Box<dyn Object> {
 struct World {
     store: Arc<dyn Store>,
     admission: Admission,
+    user: Identity,
     _directory: TempDir,
+}
+
+fn request<'a>(plural: &str, user: &'a Identity) -> Request<'a> {
+    let resource = resource(plural);
+    Request { resource, operation: Operation::Create, namespace: "", name: "", old: None, user, dry_run: false }
+}
+
+fn update<'a>(plural: &str, old: &'a dyn Object, user: &'a Identity) -> Request<'a> {
+    let name = old.meta().name.as_deref().unwrap_or_default();
+    Request { operation: Operation::Update, namespace: "default", name, old: Some(old), ..request(plural, user) }
 }
 
 async fn put(store: &dyn Store, plural: &str, namespace: &str, name: &str, object: Value) {
     let text = with_version(object);
-    store.commit(&key::of(resource(plural), namespace, name), Expected::Absent, Change::Put(text)).await.unwrap();
+    store.commit(&keys::object(resource(plural), namespace, name), Expected::Absent, Change::Put(text)).await.unwrap();
 }
 
 /// The object with a gap for its resource version.
@@ -49,12 +61,12 @@ impl World {
         put(&*store, "namespaces", "", "ending", json!({"metadata": {"name": "ending"}, "status": {"phase": "Terminating"}})).await;
         put(&*store, "serviceaccounts", "default", "default", json!({"metadata": {"name": "default"}})).await;
         let admission = Admission::open(Arc::clone(&store), "10.96.0.0/24".parse().unwrap()).await.unwrap();
-        Self { store, admission, _directory: directory }
+        Self { store, admission, user: Identity::new("someone", &[]), _directory: directory }
     }
 
     async fn create(&self, plural: &str, namespace: &str, object: &mut Box<dyn Object>) -> Result<Admitted, ApiError> {
         let name = object.meta().name.clone().unwrap_or_default();
-        let request = Request { resource: resource(plural), namespace, name: &name, operation: Operation::Create };
+        let request = Request { namespace, name: &name, ..request(plural, &self.user) };
         self.admission.admit(&request, object.as_mut()).await
     }
 
@@ -221,8 +233,7 @@ async fn a_service_that_becomes_external_gives_its_address_up_once_that_is_store
     let mut old = decode("services", json!({"metadata": {"name": "a"}, "spec": {"clusterIP": "10.96.0.50"}}));
     world.create("services", "default", &mut old).await.unwrap().keep();
     let mut new = decode("services", json!({"metadata": {"name": "a"}, "spec": {"type": "ExternalName", "externalName": "x"}}));
-    let operation = Operation::Update { old: old.as_ref() };
-    let request = Request { resource: resource("services"), namespace: "default", name: "a", operation };
+    let request = update("services", old.as_ref(), &world.user);
     drop(world.admission.admit(&request, new.as_mut()).await.unwrap());
     assert!(world.service("b", "10.96.0.50").await.is_err());
     world.admission.admit(&request, new.as_mut()).await.unwrap().keep();
@@ -261,8 +272,7 @@ async fn a_claim_grows_only_if_its_class_lets_it() {
     };
     for (class, size, grows) in [("fixed", "2Gi", false), ("fixed", "1Gi", true), ("elastic", "2Gi", true), ("none", "2Gi", false)] {
         let (old, mut new) = (claim(class, "1Gi"), claim(class, size));
-        let operation = Operation::Update { old: old.as_ref() };
-        let request = Request { resource: resource("persistentvolumeclaims"), namespace: "default", name: "c", operation };
+        let request = update("persistentvolumeclaims", old.as_ref(), &world.user);
         assert_eq!(world.admission.admit(&request, new.as_mut()).await.is_ok(), grows, "{class} {size}");
     }
 }
@@ -271,6 +281,7 @@ async fn a_claim_grows_only_if_its_class_lets_it() {
 async fn the_namespaces_the_cluster_needs_may_not_be_deleted() {
     let world = World::new().await;
     for (name, may) in [("default", false), ("kube-system", false), ("mine", true)] {
-        assert_eq!(world.admission.admit_delete(resource("namespaces"), name).is_ok(), may, "{name}");
+        let request = Request { name, operation: Operation::Delete, ..request("namespaces", &world.user) };
+        assert_eq!(world.admission.admit_delete(&request).is_ok(), may, "{name}");
     }
 }
