@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod discovery;
 pub mod error;
 pub mod field;
+pub mod keys;
 pub mod openapi;
 pub mod patch;
 pub mod strategy;
