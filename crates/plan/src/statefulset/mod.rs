@@ -60,7 +60,7 @@ pub struct Observed {
     pub set: Arc<StatefulSet>,
     /// The pods whose controller the set is, and those of its namespace that have none.
     pub pods: Vec<Arc<Pod>>,
-    /// The claims of the set's namespace by name; those that [`claim_names`] doesn't name may be missing.
+    /// The claims of the set's namespace by name; those that [`claim_names`] does not name may be missing.
     pub claims: HashMap<String, Arc<PersistentVolumeClaim>>,
     /// The revisions whose controller the set is, those of its namespace that have none, and those whose name begins with
     /// the set's name and a dash.
@@ -104,12 +104,30 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     round.finish(now)
 }
 
-/// The names of the claims a plan may look at: for `Observed::claims`.
-pub fn claim_names(set: &StatefulSet, ordinals: impl Iterator<Item = u32>) -> Vec<String> {
+/// The names of the claims that a plan for this set and these pods may look at: for [`Observed::claims`].
+pub fn claim_names(set: &StatefulSet, pods: &[Arc<Pod>]) -> Vec<String> {
+    let Ok(spec) = Spec::of(set) else { return Vec::new() };
+    if spec.claims.is_empty() {
+        return Vec::new();
+    }
+    let creations = if spec.ordered { 1 } else { MOST_CREATIONS };
+    let wanted = spec.start..spec.end();
+    let named = pods.iter().filter_map(|pod| ordinal_of(spec.name, pod.metadata.name.as_deref()?)).map(|ordinal| ordinal.0);
+    let condemned = named.filter(|ordinal| !wanted.contains(ordinal));
+    let ordinals = wanted.clone().take(pods.len() + creations).chain(condemned);
+    let templates: Vec<_> = spec.claims.iter().map(|template| template.metadata.name.as_deref().unwrap_or_default()).collect();
+    ordinals.flat_map(|ordinal| templates.iter().map(move |template| format!("{template}-{}-{ordinal}", spec.name))).collect()
+}
+
+/// Whether a claim of this name could be one of the set's.
+pub fn may_claim(set: &StatefulSet, claim: &str) -> bool {
     let templates = set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
-    let templates: Vec<_> = templates.filter_map(|template| template.metadata.name.as_deref()).collect();
-    let set = set.metadata.name.as_deref().unwrap_or_default();
-    ordinals.flat_map(|ordinal| templates.iter().map(move |template| format!("{template}-{set}-{ordinal}"))).collect()
+    let mut names = templates.filter_map(|template| template.metadata.name.as_deref());
+    let name = set.metadata.name.as_deref().unwrap_or_default();
+    names.any(|template| {
+        let pod = claim.strip_prefix(template).and_then(|rest| rest.strip_prefix('-'));
+        pod.is_some_and(|pod| ordinal_of(name, pod).is_some())
+    })
 }
 
 /// A set that is being deleted is only reported on: its dependents are the garbage collector's.
