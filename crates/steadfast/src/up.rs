@@ -1,0 +1,3 @@
+//! `steadfast up`.
+use crate::{Failure, arguments::Up};
+pub async fn run(_up: Up) -> Result<(), Failure> { Ok(()) }
