@@ -3,10 +3,13 @@
 //! A controller is a client of the API server like any other. It observes through the shared [`Informers`], decides with a
 //! pure function of `plan`, and acts through `kube::Client`.
 
+pub mod binding;
 mod clock;
+pub mod endpoints;
 pub mod events;
 mod informers;
 pub mod runtime;
+pub mod scheduler;
 pub mod statefulset;
 
 pub use clock::Clock;
