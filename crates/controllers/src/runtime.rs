@@ -88,7 +88,7 @@ pub enum ReconcileError {
     Api { doing: String, source: kube::Error },
     #[error("{doing}: no answer within {} s", CALL_DEADLINE.as_secs())]
     NoAnswer { doing: String },
-    #[error("the live view of {kind} does not show the controller's own writes")]
+    #[error("the live view of {kind} is behind the server")]
     Behind { kind: String },
     #[error("the round did not end within {} s", ROUND_DEADLINE.as_secs())]
     Endless,

@@ -123,6 +123,14 @@ impl<K: Watched> Informer<K> {
         view.objects.range(first..).take_while(|(key, _)| key.namespace == namespace).map(|(_, object)| object.clone()).collect()
     }
 
+    /// All objects of one namespace whose names begin with this text, in the order of their names.
+    pub fn with_prefix(&self, namespace: &str, prefix: &str) -> Vec<Arc<K>> {
+        let first = ObjectKey::new(namespace, prefix);
+        let view = self.shared.view();
+        let begins = |key: &ObjectKey| key.namespace == namespace && key.name.starts_with(prefix);
+        view.objects.range(first..).take_while(|(key, _)| begins(key)).map(|(_, object)| object.clone()).collect()
+    }
+
     /// All objects whose controlling owner has this uid, in the order of their keys.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<K>> {
         self.shared.view().controlled_by(Some(uid))

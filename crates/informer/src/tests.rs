@@ -119,6 +119,7 @@ async fn a_view_shows_the_list_and_then_each_change() {
     server.send("DELETED", map("a", 7, None)).await;
     informer.caught_up("7").await;
     assert_eq!(names(&informer.in_namespace("default")), ["b", "c"]);
+    assert_eq!(names(&informer.with_prefix("default", "c")), ["c"]);
     assert!(informer.in_namespace("defaul").is_empty() && informer.get(&key("a")).is_none());
 }
 
