@@ -93,8 +93,10 @@ impl Graph {
             }
         }
         let leaving = item.goes_in_foreground() || item.orphans_dependents();
-        // Blocking or not can change what an owner waits for.
-        let owners: Vec<_> = item.owners.iter().map(|owner| owner.uid.clone()).filter(|owner| self.is_waiting(owner)).collect();
+        // Whoever owned it or owns it now may have waited for this.
+        let before = self.items.get(&uid).into_iter().flat_map(|known| &known.owners);
+        let owners: BTreeSet<_> =
+            before.chain(&item.owners).map(|owner| owner.uid.clone()).filter(|owner| self.is_waiting(owner)).collect();
         self.items.insert(uid.clone(), item);
         if !news {
             return Vec::new();
@@ -126,7 +128,7 @@ impl Graph {
     }
 
     fn is_waiting(&self, owner: &Uid) -> bool {
-        self.items.get(owner).is_some_and(Item::goes_in_foreground)
+        self.items.get(owner).is_some_and(|item| item.goes_in_foreground() || item.orphans_dependents())
     }
 
     /// Remembers that the server knows no object of this uid.

@@ -91,7 +91,7 @@ fn spread(nodes: &[Node], placed: &[Placed<'_>], pod: &Pod, node: &Node) -> bool
         let selector = Selector::from_label_selector(constraint.label_selector.as_ref().unwrap()).unwrap();
         let mut counts: BTreeMap<&String, i64> = BTreeMap::new();
         let eligible = nodes.iter().filter(|node| selected(pod, node));
-        eligible.filter_map(|node| label(node, &constraint.topology_key)).for_each(|domain| drop(counts.insert(domain, 0)));
+        counts.extend(eligible.filter_map(|node| label(node, &constraint.topology_key)).map(|domain| (domain, 0)));
         let meant =
             placed.iter().filter(|(other, at)| selector.matches(other.metadata.labels.as_ref()) && selected(pod, node_of(nodes, at)));
         for (_, at) in meant {

@@ -236,7 +236,8 @@ fn any_pod() -> impl Strategy<Value = Value> {
         let selector = json!({"matchLabels": {"app": app}});
         let term = json!([{"topologyKey": key, "labelSelector": selector}]);
         let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": term});
-        let requests = json!({"cpu": ["0", "300m", "700m", "1"][cpu]});
+        let amount = ["0", "300m", "700m", "1"][cpu];
+        let requests = json!({"cpu": amount});
         let mut spec = json!({"containers": [{"name": "c", "resources": {"requests": requests}}]});
         match rules {
             0 => spec["affinity"] = json!({"podAntiAffinity": required}),
