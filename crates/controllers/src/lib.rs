@@ -21,3 +21,6 @@ pub mod statefulset;
 pub use clock::Clock;
 pub use informers::Informers;
 pub use inventory::Inventory;
+
+#[cfg(test)]
+mod tests;
