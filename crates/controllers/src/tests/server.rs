@@ -108,7 +108,8 @@ impl Server {
         };
         let timeout = std::time::Duration::from_secs(20);
         if tokio::time::timeout(timeout, reached).await.is_err() {
-            panic!("not reached: {what}; {:#?}", self.state().objects);
+            let objects: Vec<_> = self.state().objects.iter().map(|(place, object)| format!("{place:?} {object}\n")).collect();
+            panic!("not reached: {what}\n{}", objects.concat());
         }
     }
 }
