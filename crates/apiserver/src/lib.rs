@@ -2,7 +2,6 @@
 
 pub mod admit;
 pub mod auth;
-pub mod certificates;
 pub mod discovery;
 pub mod error;
 pub mod field;
@@ -10,4 +9,3 @@ pub mod keys;
 pub mod openapi;
 pub mod patch;
 pub mod strategy;
-pub mod tokens;

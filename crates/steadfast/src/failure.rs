@@ -18,6 +18,8 @@ pub enum Failure {
     #[error(transparent)]
     Image(#[from] image::ImageError),
     #[error(transparent)]
+    Build(#[from] image::build::BuildError),
+    #[error(transparent)]
     Store(#[from] store::embedded::OpenError),
     #[error(transparent)]
     Network(#[from] network::NetworkError),

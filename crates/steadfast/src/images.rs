@@ -73,10 +73,16 @@ async fn list(images: &Images, output: Output) -> Result<(), Failure> {
 }
 
 async fn build(build: Build) -> Result<(), Failure> {
-    let config =
-        ImageConfig { cmd: build.cmd, env: build.env, user: build.user, working_dir: build.working_dir, ..ImageConfig::default() };
+    let config = ImageConfig {
+        cmd: build.cmd,
+        env: build.env,
+        user: Some(build.user).filter(|user| !user.is_empty()),
+        working_dir: Some(build.working_dir),
+        ..ImageConfig::default()
+    };
     let (tree, archive, reference) = (build.tree, build.output, build.reference);
-    let built = tokio::task::spawn_blocking(move || image::build(&tree, &config, &reference, &archive)).await;
-    built.map_err(|error| Failure::Message(format!("the image builder failed: {error}")))??;
+    let built = tokio::task::spawn_blocking(move || image::build::archive(&tree, &config, &reference, &archive)).await;
+    let digest = built.map_err(|error| Failure::Message(format!("the image builder failed: {error}")))??;
+    println!("{digest}");
     Ok(())
 }
