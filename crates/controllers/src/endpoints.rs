@@ -18,6 +18,7 @@ use kube::{Api, Client, ResourceExt};
 use plan::endpoints::{MANAGED_BY, MANAGER, SERVICE_NAME, SliceChange, has_selector, plan_endpoints, plan_slices, static_slice};
 
 use crate::Informers;
+use crate::gone::gone_is_fine;
 use crate::runtime::{Controller, Outcome, ReconcileError, Runner, Writes, call};
 
 /// Which zone a node is in.
@@ -183,14 +184,6 @@ impl EndpointsController {
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let api = Api::<Endpoints>::namespaced(self.client.clone(), &key.namespace);
         gone_is_fine(call(|| format!("deleting the endpoints of {key}"), api.delete(&key.name, &params)).await.map(drop))
-    }
-}
-
-/// What was to go and is gone is no failure.
-fn gone_is_fine(result: Result<(), ReconcileError>) -> Result<(), ReconcileError> {
-    match result {
-        Err(ReconcileError::Api { source: kube::Error::Api(status), .. }) if status.is_not_found() => Ok(()),
-        result => result,
     }
 }
 

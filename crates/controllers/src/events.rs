@@ -83,7 +83,16 @@ impl Recorder {
 
     /// Records an event about an object. If too many wait, it is dropped.
     pub fn record<K: Resource<DynamicType = ()>>(&self, about: &K, severity: Severity, reason: &'static str, message: String) {
-        let note = Note { object: Subject::of(about), severity, reason, message };
+        self.note(Note { object: Subject::of(about), severity, reason, message });
+    }
+
+    /// Records an event about an object of any kind. If too many wait, it is dropped.
+    pub fn record_about(&self, about: &ObjectReference, severity: Severity, reason: &'static str, message: String) {
+        self.note(Note { object: Subject::referred(about), severity, reason, message });
+    }
+
+    fn note(&self, note: Note) {
+        let reason = note.reason;
         if self.notes.try_send(note).is_err() {
             tracing::debug!(reason, "an event was dropped: too many wait");
         }
@@ -100,6 +109,17 @@ impl Subject {
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone(),
+        }
+    }
+
+    fn referred(reference: &ObjectReference) -> Self {
+        Self {
+            api_version: reference.api_version.clone().unwrap_or_default(),
+            kind: reference.kind.clone().unwrap_or_default(),
+            namespace: reference.namespace.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned()),
+            name: reference.name.clone().unwrap_or_default(),
+            uid: reference.uid.clone().unwrap_or_default(),
+            resource_version: reference.resource_version.clone(),
         }
     }
 

@@ -7,10 +7,20 @@ pub mod binding;
 mod clock;
 pub mod endpoints;
 pub mod events;
+pub mod garbage;
+mod gone;
 mod informers;
+mod inventory;
+pub mod namespaces;
+pub mod nodes;
 pub mod runtime;
 pub mod scheduler;
+pub mod service_accounts;
 pub mod statefulset;
 
 pub use clock::Clock;
 pub use informers::Informers;
+pub use inventory::Inventory;
+
+#[cfg(test)]
+mod tests;

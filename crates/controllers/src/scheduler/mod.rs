@@ -257,9 +257,13 @@ impl Scheduler {
     fn start(&mut self, key: &ObjectKey, phase: Phase, effect: Effect) {
         let Some(entry) = self.pending.enter(key, phase) else { return };
         let (pod, uid, key) = (entry.pod.clone(), entry.uid(), key.clone());
-        let (client, claims) = (self.client.clone(), self.informers.claims.clone());
+        let (client, claims, recorder) = (self.client.clone(), self.informers.claims.clone(), self.recorder.clone());
         self.effects.spawn(async move {
             let result = effects::execute(&client, &claims, &pod, &effect).await;
+            if let (Effect::Bind { node }, Ok(())) = (&effect, &result) {
+                let message = format!("Successfully assigned {key} to {node}");
+                recorder.record(&*pod, Severity::Normal, "Scheduled", message);
+            }
             Finished::Effect { key, uid, result }
         });
     }
@@ -277,15 +281,11 @@ impl Scheduler {
     fn effect_ended(&mut self, key: &ObjectKey, result: Result<(), crate::runtime::ReconcileError>) {
         let Some(entry) = self.pending.get(key) else { return };
         match (result, entry.phase.clone()) {
-            (Ok(()), Phase::Binding { node }) => {
-                let message = format!("Successfully assigned {key} to {node}");
-                self.recorder.record(&*entry.pod, Severity::Normal, "Scheduled", message);
-            }
             (Ok(()), Phase::Choosing { node }) => {
                 self.pending.enter(key, Phase::Claims { node });
                 self.recheck(key);
             }
-            (Ok(()), Phase::Ready | Phase::Parked { .. } | Phase::Claims { .. }) => {}
+            (Ok(()), Phase::Ready | Phase::Parked { .. } | Phase::Claims { .. } | Phase::Binding { .. }) => {}
             (Err(error), _) => self.retry(key, &error),
         }
     }

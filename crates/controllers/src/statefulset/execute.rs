@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -17,11 +17,11 @@ use super::{StatefulSets, Written};
 use crate::runtime::{ReconcileError, Writes, call};
 
 impl StatefulSets {
-    /// Takes the plan's actions, up to the first failure, and writes the status, failure or not.
+    /// Takes the plan's actions, up to the first failure, and writes the status, failure or not. The status tells of what
+    /// was observed, so neither waits for the other, and the server may commit them together.
     pub(super) async fn execute(&self, set: &StatefulSet, plan: &Plan) -> (Written, Result<(), ReconcileError>) {
         let execution = Execution::new(self, set);
-        let acted = execution.act(&plan.actions).await;
-        let told = execution.write_status(&plan.status).await;
+        let (acted, told) = join(execution.act(&plan.actions), execution.write_status(&plan.status)).await;
         (execution.written.into_inner().unwrap_or_else(PoisonError::into_inner), acted.and(told))
     }
 }

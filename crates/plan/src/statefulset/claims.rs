@@ -17,7 +17,10 @@ pub(super) struct ClaimName(String);
 impl ClaimName {
     pub(super) fn of(&mut self, template: &str, set: &str, ordinal: u32) -> &str {
         self.0.clear();
-        write!(self.0, "{template}-{set}-{ordinal}").expect("a string takes all that is written");
+        for part in [template, "-", set, "-"] {
+            self.0.push_str(part);
+        }
+        write!(self.0, "{ordinal}").expect("a string takes all that is written");
         &self.0
     }
 }
