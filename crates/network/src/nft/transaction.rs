@@ -14,6 +14,7 @@ const BATCH: [u8; 4] = [0, 0, 0, 10];
 const FAMILY: [u8; 4] = [2, 0, 0, 0];
 
 const NEW_TABLE: u16 = SUBSYSTEM;
+const GET_TABLE: u16 = SUBSYSTEM | 1;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const DELETE_CHAIN: u16 = SUBSYSTEM | 5;
@@ -119,18 +120,23 @@ impl Transaction {
         Self { table: table.to_owned(), messages: vec![begin], anonymous: 0 }
     }
 
-    /// Removes the table and everything in it, if it is there.
-    pub(crate) fn delete_table(&mut self) {
-        // Naming it first makes sure that there is something to delete.
-        self.make_table();
-        let message = self.about(DELETE_TABLE, "deleting").text(1, &self.table);
-        self.messages.push(message);
+    /// Begins with an empty table, whatever was in it.
+    pub(crate) fn replacing(table: &str) -> Result<Self, NetworkError> {
+        let mut transaction = Self::deleting(table)?;
+        transaction.make_table();
+        Ok(transaction)
     }
 
-    /// Begins with an empty table, whatever was in it.
-    pub(crate) fn replace_table(&mut self) {
-        self.delete_table();
-        self.make_table();
+    /// Begins without the table, whatever was in it. One that is not there costs nothing: where something is deleted,
+    /// the kernel waits until no packet sees it any more.
+    pub(crate) fn deleting(table: &str) -> Result<Self, NetworkError> {
+        let mut transaction = Self::new(table);
+        let question = transaction.about(GET_TABLE, "looking").text(1, table);
+        if open()?.get(question)?.is_some() {
+            let message = transaction.about(DELETE_TABLE, "deleting everything").text(1, table);
+            transaction.messages.push(message);
+        }
+        Ok(transaction)
     }
 
     fn make_table(&mut self) {
@@ -223,8 +229,7 @@ impl Transaction {
             return Ok(());
         }
         self.messages.push(Message::new(BATCH_END, &BATCH, ""));
-        let opening = |source| NetworkError::Kernel { action: "opening nf_tables".to_owned(), source };
-        Socket::open(Bus::Netfilter).map_err(opening)?.transact(self.messages).map_err(NetworkError::from)
+        open()?.transact(self.messages).map_err(NetworkError::from)
     }
 
     /// One message for as many elements as fit.
@@ -258,6 +263,10 @@ impl Transaction {
     fn about(&self, kind: u16, action: &str) -> Message {
         Message::new(kind, &FAMILY, format!("{action} in table {}", self.table))
     }
+}
+
+fn open() -> Result<Socket, NetworkError> {
+    Socket::open(Bus::Netfilter).map_err(|source| NetworkError::Kernel { action: "opening nf_tables".to_owned(), source })
 }
 
 fn write_element(message: Message, element: &Element) -> Message {

@@ -13,7 +13,6 @@ const GROUP: u32 = 0x5f00_0000;
 const DEFAULT_MTU: u32 = 1500;
 /// An IPv4 link may not be smaller than this.
 const LEAST_MTU: u32 = 576;
-const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// The bridge as it is in the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +46,7 @@ pub(super) fn establish(config: &NetworkConfig) -> Result<Bridge, NetworkError> 
         links::add_address(link.index, gateway, config.pod_cidr.prefix),
         links::add_network_route(link.index, config.service_cidr, gateway),
     ])?;
-    forward_packets()?;
+    route_packets(&config.name)?;
     Ok(Bridge { index: link.index, group, mtu: link.mtu })
 }
 
@@ -92,11 +91,21 @@ fn uplink_mtu(socket: &mut Socket, routes: &[Route]) -> Result<u32, NetworkError
     Ok(link.map_or(DEFAULT_MTU, |link| link.mtu.clamp(LEAST_MTU, 65_535)))
 }
 
-/// A node is a router for its pods. Left on when the instance goes: others may have come to rely on it.
-fn forward_packets() -> Result<(), NetworkError> {
-    let failed = |source| NetworkError::Kernel { action: format!("writing 1 to {FORWARDING}"), source };
-    if std::fs::read(FORWARDING).map_err(failed)?.starts_with(b"1") {
+/// A node is a router for its pods, and one they always need: told to send directly, they would miss the rules of
+/// Services; and a pod that is being told so is told nothing else, such as that a port is closed. The settings stay when
+/// the instance goes: others may have come to rely on them.
+fn route_packets(bridge: &str) -> Result<(), NetworkError> {
+    set("ip_forward", "1")?;
+    // The kernel sends redirects if either says so.
+    set("conf/all/send_redirects", "0")?;
+    set(&format!("conf/{bridge}/send_redirects"), "0")
+}
+
+fn set(setting: &str, value: &str) -> Result<(), NetworkError> {
+    let path = format!("/proc/sys/net/ipv4/{setting}");
+    let failed = |source| NetworkError::Kernel { action: format!("writing {value} to {path}"), source };
+    if std::fs::read_to_string(&path).map_err(failed)?.trim_end() == value {
         return Ok(());
     }
-    std::fs::write(FORWARDING, "1").map_err(failed)
+    std::fs::write(&path, value).map_err(failed)
 }

@@ -11,8 +11,7 @@ const SCRATCH: Register = Register(0);
 
 /// Puts the rules in place of those an earlier process left, in one step.
 pub(super) fn establish(config: &NetworkConfig) -> Result<(), NetworkError> {
-    let mut transaction = Transaction::new(&config.name);
-    transaction.replace_table();
+    let mut transaction = Transaction::replacing(&config.name)?;
     transaction.base_chain("postrouting", Hook::NatPostrouting);
     let mut leaving =
         vec![Expression::LoadOutputName(SCRATCH), Expression::Different { register: SCRATCH, value: name_bytes(&config.name) }];
@@ -26,9 +25,7 @@ pub(super) fn establish(config: &NetworkConfig) -> Result<(), NetworkError> {
 
 /// Takes the rules away.
 pub(super) fn remove(config: &NetworkConfig) -> Result<(), NetworkError> {
-    let mut transaction = Transaction::new(&config.name);
-    transaction.delete_table();
-    transaction.commit()
+    Transaction::deleting(&config.name)?.commit()
 }
 
 /// A link's name as rules compare it.

@@ -25,8 +25,7 @@ const CHOICE: Register = Register(3);
 
 /// Replaces all rules, whoever made those that are there.
 pub(super) fn replace(config: &NetworkConfig, rules: &Ruleset) -> Result<(), NetworkError> {
-    let mut transaction = Transaction::new(&table_of(config));
-    transaction.replace_table();
+    let mut transaction = Transaction::replacing(&table_of(config))?;
     transaction.set(SERVICES, SetSpec::Verdicts(&FRONTEND));
     transaction.set(SELF, SetSpec::Keys(&[SetType::Address, SetType::Address]));
     dispatch(&mut transaction);
@@ -60,9 +59,7 @@ pub(super) fn change(config: &NetworkConfig, changes: Vec<Change>) -> Result<(),
 
 /// Takes all rules away.
 pub(crate) fn remove(config: &NetworkConfig) -> Result<(), NetworkError> {
-    let mut transaction = Transaction::new(&table_of(config));
-    transaction.delete_table();
-    transaction.commit()
+    Transaction::deleting(&table_of(config))?.commit()
 }
 
 /// A table apart from the pods', so that each can be replaced without the other.
