@@ -11,6 +11,8 @@
 mod forward;
 mod query;
 mod server;
+#[cfg(test)]
+mod tests;
 mod view;
 mod wire;
 

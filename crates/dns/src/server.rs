@@ -25,6 +25,8 @@ use crate::{Config, DnsError};
 const CONNECTIONS: usize = 256;
 /// How long a TCP client may be silent or not read.
 const IDLE: Duration = Duration::from_secs(10);
+/// How long listening rests after an error.
+const AFTER_ERROR: Duration = Duration::from_millis(10);
 /// The largest question by UDP.
 const MAX_QUESTION: usize = 4096;
 
@@ -33,7 +35,7 @@ const MAX_QUESTION: usize = 4096;
 pub struct Server {
     addresses: Vec<SocketAddr>,
     complete: watch::Receiver<bool>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 struct Shared {
@@ -49,7 +51,7 @@ impl Server {
         let view = View::new(Zone::new(&config.domain, &[config.pods, config.services]));
         let (sender, complete) = watch::channel(false);
         let mut server = Self::listen(config, view.clone(), complete).await?;
-        server._tasks.spawn(view.follow(services, slices, sender));
+        server.tasks.spawn(view.follow(services, slices, sender));
         Ok(server)
     }
 
@@ -80,7 +82,7 @@ impl Server {
             tasks.spawn(once_complete(complete.clone(), serve_udp(udp, shared.clone())));
             tasks.spawn(once_complete(complete.clone(), serve_tcp(tcp, shared.clone())));
         }
-        Ok(Self { addresses, complete, _tasks: tasks })
+        Ok(Self { addresses, complete, tasks: tasks })
     }
 }
 
@@ -100,8 +102,11 @@ async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
 async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     let mut buffer = vec![0; MAX_QUESTION];
     loop {
-        // An error here is about an earlier answer that could not be delivered.
-        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
+            // It is about an earlier answer that could not be delivered; should it last, this must not spin.
+            tokio::time::sleep(AFTER_ERROR).await;
+            continue;
+        };
         if !shared.config.serves(client.ip()) {
             continue;
         }
@@ -133,7 +138,7 @@ async fn serve_tcp(listener: TcpListener, shared: Arc<Shared>) {
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 // Out of descriptors: trying again at once would only burn time.
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(AFTER_ERROR).await;
                 continue;
             }
         };

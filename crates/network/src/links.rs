@@ -19,6 +19,7 @@ const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const VETH_PEER: u16 = 1;
 const PORT_HAIRPIN: u16 = 4;
+const OPERATES: u8 = 6;
 const ON_LINK: u32 = 4;
 const UNIVERSE: u8 = 0;
 const LINK_SCOPE: u8 = 253;
@@ -28,6 +29,8 @@ const UNICAST: u8 = 1;
 const NEIGHBOUR_STATIC: u16 = 0x40;
 /// The entry belongs to the bridge the link is a port of.
 const OF_MASTER: u8 = 0x04;
+/// The entry stays though another port shows the same hardware address.
+const STICKY: u8 = 0x40;
 
 /// What is known of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub(crate) struct Link {
     pub(crate) alias: String,
     /// `bridge`, `veth` ...; empty for hardware.
     pub(crate) kind: String,
+    /// Whether it carries packets.
+    pub(crate) operates: bool,
 }
 
 /// An end of a pair of links that is made.
@@ -155,7 +160,7 @@ pub(crate) fn pin_to_port(index: u32, mac: [u8; 6]) -> Message {
     let mut header = vec![BRIDGE, 0, 0, 0];
     header.extend_from_slice(&index.to_ne_bytes());
     header.extend_from_slice(&NEIGHBOUR_STATIC.to_ne_bytes());
-    header.extend_from_slice(&[OF_MASTER, 0]);
+    header.extend_from_slice(&[OF_MASTER | STICKY, 0]);
     Message::new(libc::RTM_NEWNEIGH, &header, format!("pinning a hardware address to port {index}"))
         .create_or_replace()
         .bytes(libc::NDA_LLADDR, &mac)
@@ -198,10 +203,11 @@ fn route_header(prefix: u8, scope: u8, flags: u32) -> [u8; ROUTE_HEADER] {
 
 fn link_of(content: &[u8]) -> Option<Link> {
     let index = number_of(content.get(4..8)?)?;
-    let mut link = Link { index, mtu: 0, alias: String::new(), kind: String::new() };
+    let mut link = Link { index, mtu: 0, alias: String::new(), kind: String::new(), operates: false };
     for (attribute, value) in attributes(content.get(LINK_HEADER..)?) {
         match attribute {
             libc::IFLA_MTU => link.mtu = number_of(value)?,
+            libc::IFLA_OPERSTATE => link.operates = value == [OPERATES],
             libc::IFLA_IFALIAS => link.alias = text_of(value),
             libc::IFLA_LINKINFO => link.kind = find(value, INFO_KIND).map(text_of).unwrap_or_default(),
             _ => {}

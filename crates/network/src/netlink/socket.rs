@@ -17,6 +17,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// The largest batch that is sent at once.
 const MAX_SENT: usize = 64 << 20;
 
+/// The group that is told of links.
+const LINK_CHANGES: u32 = 1;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// The text attribute of an extended acknowledgement.
@@ -67,6 +69,19 @@ impl Socket {
         let timeout = TimeVal::new(ANSWER.as_secs().cast_signed(), 0);
         setsockopt(&raw, ReceiveTimeout, &timeout)?;
         Ok(Self { raw, sequence: 0 })
+    }
+
+    /// Wants to be told whenever a link changes.
+    pub(crate) fn watch_links(&mut self) -> io::Result<()> {
+        self.raw.add_membership(LINK_CHANGES)
+    }
+
+    /// Waits until a link changes. That there were more changes than could be kept is one too.
+    pub(crate) fn link_change(&mut self) -> Result<(), Refused> {
+        match self.receive("waiting for a link") {
+            Err(refused) if !refused.is(Errno::ENOBUFS) => Err(refused),
+            _ => Ok(()),
+        }
     }
 
     /// Sends messages at once and waits until all are done; the first that was refused.

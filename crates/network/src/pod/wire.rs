@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use kinds::ObjectKey;
 use nix::errno::Errno;
@@ -15,6 +16,8 @@ use crate::netlink::{Message, Refused, Socket};
 /// How many names are tried when the first is another pod's.
 const NAMES: u32 = 16;
 const LOOPBACK: u32 = 1;
+/// How long a pair of links may take until it carries packets.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What connects one pod.
 #[derive(Clone, Debug)]
@@ -39,7 +42,8 @@ enum Place {
 impl Wire {
     /// Connects the namespace. Ends in that namespace, so the thread must end too.
     pub(super) fn connect(&self, netns: &OwnedFd) -> Result<(), NetworkError> {
-        let mut host = open()?;
+        let (mut host, mut changes) = (open()?, open()?);
+        changes.watch_links().map_err(|source| NetworkError::Kernel { action: "watching links".to_owned(), source })?;
         let entering =
             |errno: Errno| NetworkError::Kernel { action: format!("entering the namespace of {}", self.pod), source: errno.into() };
         setns(netns, CloneFlags::CLONE_NEWNET).map_err(entering)?;
@@ -53,7 +57,21 @@ impl Wire {
         ])?;
         let pod_end = links::by_name(&mut inside, "eth0")?.ok_or_else(|| self.vanished())?;
         inside.request(self.settings(pod_end.index))?;
-        Ok(())
+        self.await_operation(&mut host, &mut changes, node_end.index)
+    }
+
+    /// The kernel lets packets through a little after both ends are up. What the pod sent before that would be lost, and
+    /// sent again only a second later.
+    fn await_operation(&self, host: &mut Socket, changes: &mut Socket, index: u32) -> Result<(), NetworkError> {
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            match links::by_index(host, index)? {
+                Some(link) if link.operates => return Ok(()),
+                Some(_) => changes.link_change()?,
+                None => return Err(self.vanished()),
+            }
+        }
+        Err(NetworkError::Deadline { action: format!("connecting pod {}", self.pod), seconds: PATIENCE.as_secs() })
     }
 
     /// Takes the pod's link away if it is still there.
