@@ -69,11 +69,16 @@ impl Node {
             let directory = directory.clone();
             move || connect(&directory)
         });
-        match socket.await {
-            Ok(Some(socket)) => self.reconnect(pod, socket).await.map(Some),
-            Ok(None) => self.bury(pod, directory).await,
+        let found = match socket.await {
+            Ok(Some(socket)) => self.reconnect(pod, socket).await,
+            Ok(None) => return self.bury(pod, directory).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(sandbox) => Ok(Some(sandbox)),
             Err(error) => {
                 tracing::warn!(pod, %error, "a pod's shim does not answer");
+                self.pods().remove(pod);
                 self.bury(pod, directory).await
             }
         }

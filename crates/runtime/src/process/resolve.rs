@@ -76,16 +76,21 @@ impl Root {
 
     /// Refers to a file; an empty one is made if it doesn't exist.
     pub(super) fn make_file(&self, path: &Path) -> io::Result<OwnedFd> {
-        match self.open(path, OFlag::empty()) {
-            Err(Errno::ENOENT) => {}
-            done => return done.map_err(Into::into),
+        let mut path = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            match self.open(&path, OFlag::empty()) {
+                Err(Errno::ENOENT) => {}
+                done => return done.map_err(Into::into),
+            }
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::EISDIR.into()) };
+            let directory = self.make_directory(parent)?;
+            match create_file(&directory, name) {
+                // A link that leads nowhere.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => path = through_link(&directory, &path, &path, name)?,
+                done => done?,
+            }
         }
-        let (parent, name) = match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => (parent, name),
-            _ => return Err(Errno::EISDIR.into()),
-        };
-        create_file(&self.make_directory(parent)?, name)?;
-        self.find(path)
+        Err(Errno::ELOOP.into())
     }
 }
 
@@ -159,7 +164,8 @@ mod tests {
     #[test]
     fn a_file_is_made_with_its_parents() {
         let directory = tempfile::tempdir().expect("a directory");
-        let made = root(directory.path()).make_file(Path::new("/etc/app/hosts")).expect("makes");
+        symlink("/etc/app/hosts", directory.path().join("link")).expect("a link");
+        let made = root(directory.path()).make_file(Path::new("/link")).expect("makes");
         assert!(!is_directory(&made).expect("is there"));
         assert!(directory.path().join("etc/app/hosts").is_file());
     }
