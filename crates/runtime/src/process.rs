@@ -34,6 +34,8 @@ mod terminal;
 pub(crate) enum Report {
     /// Comes with the terminal's master.
     Terminal,
+    /// The next step is the command: if the child ends without this word, it never came to it.
+    Ready,
     Failed(Refusal),
 }
 

@@ -16,7 +16,7 @@ use seccompiler::sock_filter;
 
 use super::privileges::{self, Capabilities};
 use super::terminal::open_terminal;
-use super::{Child, failed};
+use super::{Child, Report, failed};
 use crate::protocol::Refusal;
 use crate::{Security, User, syscall};
 
@@ -50,7 +50,7 @@ impl Program {
             chdir(self.directory()).map_err(|error| Refusal::CannotRun(format!("chdir to {}: {}", self.working_dir, words(error))))?;
         }
         syscall::close_on_exec().map_err(failed("closing descriptors"))?;
-        self.execute()
+        self.execute(child)
     }
 
     fn directory(&self) -> &Path {
@@ -82,13 +82,14 @@ impl Program {
         fchown(stream, Some(Uid::from_raw(self.user.uid)), group).map_err(Into::into)
     }
 
-    fn execute(&self) -> Result<Infallible, Refusal> {
+    fn execute(&self, child: &Child) -> Result<Infallible, Refusal> {
         let Some(name) = self.args.first() else { return Err(Refusal::CannotRun("no command specified".to_owned())) };
         let path = self.find(name)?;
         let arguments = self.args.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<Vec<_>, _>>().map_err(contains_nul)?;
         let environment = self.env.iter().map(|(key, value)| CString::new(format!("{key}={value}")));
         let environment = environment.collect::<Result<Vec<_>, _>>().map_err(contains_nul)?;
         let file = CString::new(path.as_os_str().as_bytes()).map_err(contains_nul)?;
+        child.tell(&Report::Ready, None);
         execve(&file, &arguments, &environment).map_err(|error| Refusal::CannotRun(format!("exec {}: {}", path.display(), words(error))))
     }
 

@@ -99,7 +99,8 @@ fn through_link(parent: &OwnedFd, path: &Path, made: &Path, name: &OsStr) -> io:
     let target = PathBuf::from(readlinkat(parent, name)?);
     let rest = path.strip_prefix(made).map_err(io::Error::other)?;
     // An absolute target replaces everything: it starts at the container's root again.
-    Ok(made.parent().unwrap_or(Path::new("/")).join(target).join(rest))
+    let target = made.parent().unwrap_or(Path::new("/")).join(target);
+    Ok(if rest.as_os_str().is_empty() { target } else { target.join(rest) })
 }
 
 /// Makes an empty file, never through a symbolic link.

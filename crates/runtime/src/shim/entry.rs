@@ -59,6 +59,7 @@ pub(super) struct Starting {
     pub(super) report: OwnedFd,
     pub(super) token: Token,
     pub(super) ends: Ends,
+    ready: bool,
     pub(super) deadline: Instant,
 }
 
@@ -73,7 +74,7 @@ impl Starting {
     /// Splits what was launched into the process and what is to be waited for.
     pub(super) fn new(launched: Launched, caller: Caller, token: Token) -> (i32, OwnedFd, Self) {
         let Launched { pid, process, report, ends } = launched;
-        (pid, process, Self { caller, report, token, ends, deadline: Instant::now() + START_DEADLINE })
+        (pid, process, Self { caller, report, token, ends, ready: false, deadline: Instant::now() + START_DEADLINE })
     }
 
     /// Reads what the child says.
@@ -81,8 +82,10 @@ impl Starting {
         let mut buffer = [0; 4096];
         loop {
             match syscall::receive(self.report.as_fd(), &mut buffer) {
-                Ok((0, _)) => return Progress::Executed,
+                Ok((0, _)) if self.ready => return Progress::Executed,
+                Ok((0, _)) => return Progress::Failed(Refusal::Failed("the process ended before its command was executed".to_owned())),
                 Ok((count, mut descriptors)) => match serde_json::from_slice(&buffer[..count]) {
+                    Ok(Report::Ready) => self.ready = true,
                     Ok(Report::Terminal) => self.ends.stdout = descriptors.pop(),
                     Ok(Report::Failed(refusal)) => return Progress::Failed(refusal),
                     Err(error) => return Progress::Failed(Refusal::Failed(format!("a report that can't be read: {error}"))),

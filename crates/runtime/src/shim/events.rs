@@ -53,7 +53,9 @@ pub(super) struct Shim {
 /// A group that is to be removed as soon as the kernel lets it.
 struct Removal {
     group: Group,
-    caller: Option<Caller>,
+    /// Who waits, and for which answer. It comes last: then the group's name is free.
+    caller: Caller,
+    result: Result<Answer, Refusal>,
     deadline: Instant,
 }
 
@@ -194,8 +196,9 @@ impl Shim {
         }
     }
 
-    pub(super) fn remove_group(&mut self, group: Group, caller: Option<Caller>) {
-        self.removals.push(Removal { group, caller, deadline: Instant::now() + REMOVAL_DEADLINE });
+    /// Removes a group whose processes have ended, or are about to, and then answers.
+    pub(super) fn remove_group(&mut self, group: Group, caller: Caller, result: Result<Answer, Refusal>) {
+        self.removals.push(Removal { group, caller, result, deadline: Instant::now() + REMOVAL_DEADLINE });
     }
 
     fn remove_groups(&mut self) {
@@ -207,11 +210,10 @@ impl Shim {
                     self.removals.push(removal);
                     continue;
                 }
-                done => done.map(|()| Answer::Done).map_err(|error| Refusal::Failed(format!("removing the control group: {error}"))),
+                Err(error) if removal.result.is_ok() => Err(Refusal::Failed(format!("removing the control group: {error}"))),
+                _ => removal.result,
             };
-            if let Some(caller) = removal.caller {
-                self.reply(caller, result);
-            }
+            self.reply(removal.caller, result);
         }
     }
 

@@ -62,7 +62,7 @@ impl Shim {
         }
     }
 
-    pub(super) fn exec_failed(&mut self, id: u64, refusal: Refusal) {
+    fn exec_failed(&mut self, id: u64, refusal: Refusal) {
         let Some(entry) = self.execs.remove(&id) else { return };
         let _ended = syscall::signal_process(entry.process.as_fd(), libc::SIGKILL);
         if let Some(starting) = entry.starting {

@@ -2,7 +2,7 @@
 
 use super::entry::Phase;
 use super::events::Shim;
-use crate::protocol::{Message, Refusal};
+use crate::protocol::Message;
 use crate::{Exit, clock, syscall};
 
 /// The code of a process that the kernel has killed.
@@ -24,12 +24,10 @@ impl Shim {
     }
 
     fn container_ended(&mut self, id: &str, mut exit: Exit) {
-        // It may have been executed, or have failed, just before.
+        // It may have been executed, or have failed, just before. An ended process has closed its report: it is one of both.
         self.container_progress(id);
         let Some(entry) = self.containers.get_mut(id) else { return };
-        let Phase::Running { started_at } = entry.phase else {
-            return self.container_failed(id, ended_early(&exit));
-        };
+        let Phase::Running { started_at } = entry.phase else { return };
         if self.pause.is_some() {
             entry.kill_group();
         }
@@ -47,18 +45,9 @@ impl Shim {
 
     fn exec_ended(&mut self, id: u64, exit: Exit) {
         self.exec_progress(id);
-        let Some(entry) = self.execs.get(&id) else { return };
-        if entry.starting.is_some() {
-            return self.exec_failed(id, ended_early(&exit));
-        }
-        let peer = entry.peer;
-        self.execs.remove(&id);
-        self.send(peer, &Message::ExecExited { exec: id, exit }, Vec::new());
+        let Some(entry) = self.execs.remove(&id) else { return };
+        self.send(entry.peer, &Message::ExecExited { exec: id, exit }, Vec::new());
     }
-}
-
-fn ended_early(exit: &Exit) -> Refusal {
-    Refusal::Failed(format!("the process ended with code {} before its command was executed", exit.code))
 }
 
 fn exit_of(status: i32) -> Exit {

@@ -60,7 +60,7 @@ impl Shim {
         let group = entry.group.clone();
         self.containers.remove(id);
         self.save();
-        self.remove_group(group, Some(caller));
+        self.remove_group(group, caller, Ok(Answer::Done));
         Ok(())
     }
 }

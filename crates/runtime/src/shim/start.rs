@@ -26,8 +26,13 @@ impl Shim {
             return Err(Refusal::Failed(format!("container {} exists", spec.id)));
         }
         let group = self.group.container(&spec.id);
-        let started = self.launch(&spec, &group);
-        let (program, log, launched) = started.inspect_err(|_| self.remove_group(group.clone(), None))?;
+        let (program, log, launched) = match self.launch(&spec, &group) {
+            Ok(launched) => launched,
+            Err(refusal) => {
+                self.remove_group(group, caller, Err(refusal));
+                return Ok(());
+            }
+        };
         let source = Source::Report(Subject::Container(spec.id.clone()));
         let token = self.poller.watch(&launched.report, source)?;
         let (pid, process, starting) = Starting::new(launched, caller, token);
@@ -126,15 +131,14 @@ impl Shim {
         self.reply(starting.caller, Ok(Answer::Started { pid, started_at }));
     }
 
-    pub(super) fn container_failed(&mut self, id: &str, refusal: Refusal) {
+    fn container_failed(&mut self, id: &str, refusal: Refusal) {
         let Some(entry) = self.containers.remove(id) else { return };
         // It is ending by itself; if not, it must.
         let _ended = entry.kill();
         if let Phase::Starting(starting) = entry.phase {
             self.poller.forget(starting.token, &starting.report);
-            self.reply(starting.caller, Err(refusal));
+            self.remove_group(entry.group, starting.caller, Err(refusal));
         }
-        self.remove_group(entry.group, None);
     }
 }
 

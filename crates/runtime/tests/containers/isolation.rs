@@ -96,7 +96,7 @@ async fn the_nodes_secrets_are_hidden_and_its_settings_protected() {
           [ -e $file ] && (echo 1 > $file) 2>/dev/null && echo \"wrote $file\"
         done
         mount -t tmpfs none /bin 2>&1; cat /proc/mounts | grep -c ' / '";
-    let mut spec = node.script("c", script);
+    let spec = node.script("c", script);
     symlink("busybox", spec.root.join("bin/wc")).expect("a link");
     let (_, log) = node.run("p", spec).await;
     let text = log.replace("stdout F ", "").replace("stderr F ", "");
