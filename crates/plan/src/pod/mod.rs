@@ -28,7 +28,7 @@ mod stop;
 mod tests;
 mod unit;
 
-pub use admit::{Rejection, admit};
+pub use admit::{Rejection, admit, request};
 pub use observed::{Attempt, AttemptState, Container, Ended, Failure, Hook, Observed, Sandbox, Stop};
 pub use phase::quality_of_service;
 pub use unit::{Role, roles};
