@@ -3,8 +3,8 @@
 //! [`Store`] is the port, [`Embedded`](embedded::Embedded) its first implementation; both are held to
 //! [`conformance`], which every implementation runs as its tests.
 //!
-//! A commit is answered when it is on disk. Revisions begin at 1, grow by one with each commit, and never go back, whatever
-//! happens to the process or the machine.
+//! A commit is answered when it is on disk. An empty store is at revision 1; revisions grow by one with each commit, and never go
+//! back, whatever happens to the process or the machine.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +12,17 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use thiserror::Error;
 
+pub mod conformance;
 pub mod embedded;
+
+/// The longest key, in bytes.
+pub const MAX_KEY: usize = 512;
+
+/// The longest document, in bytes.
+pub const MAX_DOCUMENT: usize = 3 << 20;
+
+/// The revision of a store that nothing was ever committed to.
+pub const FIRST_REVISION: Revision = Revision(1);
 
 /// The number of a commit: the order of all that happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +78,18 @@ impl Document {
         &self.json
     }
 
+    /// The revision written in the text.
+    pub fn revision(&self) -> Revision {
+        let digits = &self.json[self.gap..self.gap + self.digits];
+        Revision(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    }
+
+    /// A document read back from where it was kept; `None` when the text doesn't carry the revision at the gap.
+    pub(crate) fn restored(json: Bytes, gap: usize, revision: Revision) -> Option<Self> {
+        let digits = revision.to_string();
+        json.get(gap..)?.starts_with(digits.as_bytes()).then(|| Self { json, gap, digits: digits.len() })
+    }
+
     /// The same object as of another revision: a deletion is told with the last state at the deletion's revision.
     pub fn restated(&self, revision: Revision) -> Self {
         let mut json = BytesMut::with_capacity(self.json.len());
@@ -86,7 +108,7 @@ pub struct Entry {
     pub revision: Revision,
 }
 
-/// What a commit finds, or else it is refused.
+/// What a commit finds, or else it is refused. Nothing can be deleted where nothing is expected: that is always a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// Nothing is at the key.
@@ -120,7 +142,8 @@ pub struct Event {
 pub enum WatchMessage {
     /// Something changed below the prefix.
     Event(Arc<Event>),
-    /// All events up to this revision have been delivered.
+    /// All events up to this revision have been delivered. Told once the past is delivered, and again, about a second after
+    /// commits, to watchers that those commits didn't concern.
     Progress(Revision),
 }
 
@@ -165,6 +188,10 @@ pub enum CommitError {
     /// The key holds something else than was expected: this, or nothing.
     #[error("the key holds another revision than expected")]
     Conflict(Option<Box<Entry>>),
+    #[error("the key has {length} bytes; at most {MAX_KEY} are possible")]
+    KeyTooLong { length: usize },
+    #[error("the document has {length} bytes; at most {MAX_DOCUMENT} are possible")]
+    DocumentTooLarge { length: usize },
     #[error("the store is unavailable: {0}")]
     Unavailable(Arc<str>),
     /// The commit may or may not be on disk; the store refuses further commits until it is opened again.
@@ -172,7 +199,7 @@ pub enum CommitError {
     Uncertain(Arc<str>),
 }
 
-/// Why a watch ended. The watcher resumes from the last revision it has seen, or lists again.
+/// Why a watch ended, or couldn't begin. The watcher resumes from the last revision it has seen, or lists again.
 #[derive(Clone, Debug, Error)]
 pub enum WatchError {
     #[error("the watcher fell too far behind; resume after revision {seen}")]
@@ -200,12 +227,12 @@ pub trait Store: Send + Sync + 'static {
     /// Changes one key if it holds what is expected. Returns the event once it is on disk.
     fn commit<'a>(&'a self, key: &'a str, expected: Expected, change: Change) -> BoxFuture<'a, Result<Arc<Event>, CommitError>>;
 
-    /// Everything that happens below a prefix after a revision.
+    /// Everything that happens below a prefix after a revision. A revision in the future is waited for.
     fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, WatchError>;
 
     /// The newest revision that is on disk.
     fn revision(&self) -> Revision;
 
-    /// Forgets all history before a revision. Readers and writers go on meanwhile.
+    /// Forgets all history before a revision, which stays readable and can be watched from. Readers and writers go on meanwhile.
     fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
 }
