@@ -75,3 +75,51 @@ fn next_frame(from: &mut impl BufRead) -> io::Result<Option<()>> {
         io::copy(&mut from.by_ref().take(length), &mut io::sink())?;
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstandard(text: &[u8]) -> Vec<u8> {
+        compress_to_vec(text, CompressionLevel::Fastest)
+    }
+
+    fn read(stream: &[u8]) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        decompressed(stream)?.read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn streams_are_decompressed_by_what_they_are() {
+        let (head, tail) = (b"head ".repeat(10_000), b"tail ".repeat(10_000));
+        let both = [&head[..], &tail].concat();
+        let skippable = [&[0x51, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"xyz"].concat();
+        assert_eq!(read(&both).unwrap(), both);
+        assert_eq!(read(&[gzip(&head), gzip(&tail)].concat()).unwrap(), both);
+        let frames = [skippable.clone(), zstandard(&head), skippable.clone(), zstandard(&tail), skippable].concat();
+        assert_eq!(read(&frames).unwrap(), both);
+        assert_eq!(read(b"").unwrap(), b"");
+    }
+
+    #[test]
+    fn truncated_streams_are_refused() {
+        let text = b"some text ".repeat(1000);
+        for stream in [gzip(&text), zstandard(&text)] {
+            assert!(read(&stream[..stream.len() - 5]).is_err());
+        }
+    }
+}

@@ -90,6 +90,7 @@ impl Content {
             make_dir(&content.dir.join(part))?;
         }
         content.clean()?;
+        content.collect_garbage()?;
         Ok(content)
     }
 
@@ -217,6 +218,9 @@ impl Content {
             let path = layers.join(&name);
             fs::rename(&path, bin.path().join(&name)).map_err(failed("remove", &path))?;
         }
+        // Nobody must wait until all files are gone.
+        drop(gate);
+        drop(bin);
         Ok(())
     }
 

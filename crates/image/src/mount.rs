@@ -1,9 +1,9 @@
 //! Root file systems of containers: overlays of an image's layers and a directory of the container's own.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
@@ -109,20 +109,63 @@ fn overlay_by_parts(lower: &[PathBuf], home: &Path, root: &Path) -> Result<(), E
 }
 
 fn overlay_by_text(lower: &[PathBuf], home: &Path, root: &Path) -> io::Result<()> {
-    let mut options = OsString::from("lowerdir=");
-    for (number, layer) in lower.iter().enumerate() {
-        if number > 0 {
-            options.push(":");
-        }
-        options.push(layer);
-    }
-    options.push(",upperdir=");
-    options.push(home.join("upper"));
-    options.push(",workdir=");
-    options.push(home.join("work"));
+    let lower: Vec<Vec<u8>> = lower.iter().map(|layer| escaped(layer)).collect();
+    let options =
+        [&b"lowerdir="[..], &lower.join(&b':'), b",upperdir=", &escaped(&home.join("upper")), b",workdir=", &escaped(&home.join("work"))]
+            .concat();
     if options.len() > LONGEST_OPTIONS {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many layers for this kernel; Linux 6.7 or later takes them"));
     }
-    let options = std::ffi::CString::new(options.into_encoded_bytes())?;
+    let options = std::ffi::CString::new(options)?;
     Ok(mount("overlay", root, "overlay", MountFlags::empty(), Some(options.as_c_str()))?)
+}
+
+/// A path in a text of mount options, where some characters have a meaning.
+fn escaped(path: &Path) -> Vec<u8> {
+    let escape = |byte: &u8| if matches!(byte, b':' | b',' | b'\\') { vec![b'\\', *byte] } else { vec![*byte] };
+    path.as_os_str().as_bytes().iter().flat_map(escape).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
+mod tests {
+    use super::*;
+
+    /// Mounts two layers by one of the ways, and looks at what comes out.
+    fn try_out(way: impl Fn(&[PathBuf], &Path, &Path) -> io::Result<()>) {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("skipped: only root can mount");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("odd:name, this");
+        let parts = ["upper", "work", "root", "top", "bottom"].map(|part| home.join(part));
+        parts.iter().for_each(|part| make_dir(part).unwrap());
+        let [upper, _, root, top, bottom] = parts;
+        for (layer, file, text) in [(&bottom, "both", "below"), (&top, "both", "above"), (&bottom, "below", "seen")] {
+            fs::write(layer.join(file), text).unwrap();
+        }
+        way(&[top, bottom], &home, &root).unwrap();
+        assert!(is_mount(&root).unwrap());
+        assert_eq!(["both", "below"].map(|file| fs::read_to_string(root.join(file)).unwrap()), ["above", "seen"]);
+        fs::write(root.join("new"), "written").unwrap();
+        assert_eq!(fs::read_to_string(upper.join("new")).unwrap(), "written");
+        unmount(&root, UnmountFlags::DETACH).unwrap();
+        assert!(!is_mount(&root).unwrap());
+    }
+
+    #[test]
+    fn overlays_are_mounted_the_way_of_new_kernels() {
+        try_out(|lower, home, root| match overlay_by_parts(lower, home, root) {
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                eprintln!("this kernel is too old for it");
+                overlay_by_text(lower, home, root)
+            }
+            outcome => Ok(outcome?),
+        });
+    }
+
+    #[test]
+    fn overlays_are_mounted_the_way_of_old_kernels() {
+        try_out(overlay_by_text);
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn find(sources: &Sources, pod: &Pod, reference: &str) -> Resul
     for secret in pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten()) {
         let found = sources.secret(namespace, &secret.name).await?;
         if let Some((username, password)) = found.and_then(|data| credentials(&data, reference)) {
-            return Ok(Some(Auth { username, password }));
+            return Ok(Some(Auth::Basic { user: username, password }));
         }
     }
     Ok(None)

@@ -13,14 +13,20 @@ use crate::container::SpecificationError;
 pub(crate) enum OperationError {
     #[error("{0}")]
     Specification(#[from] SpecificationError),
-    #[error("failed to pull image \"{image}\": {source}")]
+    #[error("failed to pull image \"{image}\": {}", chain(.source))]
     Pull {
         image: String,
         #[source]
         source: ImageError,
     },
-    #[error("image \"{0}\": {1}")]
-    Image(String, #[source] ImageError),
+    #[error("image \"{image}\": {}", chain(.source))]
+    Image {
+        image: String,
+        #[source]
+        source: ImageError,
+    },
+    #[error("{}", chain(.0))]
+    Root(#[source] ImageError),
     #[error("Container image \"{0}\" is not present with pull policy of Never")]
     NeverPull(String),
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
@@ -39,6 +45,12 @@ pub(crate) enum OperationError {
     Deadline(u64),
 }
 
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 impl From<kube::Error> for OperationError {
     fn from(error: kube::Error) -> Self {
         Self::Api(Box::new(error))
@@ -52,7 +64,7 @@ impl OperationError {
             Self::Specification(_) => "CreateContainerConfigError",
             Self::Pull { .. } => "ErrImagePull",
             Self::NeverPull(_) => "ErrImageNeverPull",
-            Self::Image(..) => "ImageInspectError",
+            Self::Image { .. } => "ImageInspectError",
             Self::Runtime(RuntimeError::CannotRun(_)) => "RunContainerError",
             _ => "CreateContainerError",
         }

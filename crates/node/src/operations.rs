@@ -137,7 +137,7 @@ pub(crate) async fn remove_logs(shared: &Shared, pod: &Pod) -> io::Result<()> {
 }
 
 async fn unmount_roots(shared: &Shared, pod: &Pod) -> Result<(), OperationError> {
-    let failed = |error: ImageError| OperationError::Io(io::Error::other(error));
+    let failed = |error: ImageError| OperationError::Root(error);
     let prefix = format!("{}_", uid(pod));
     for mounted in shared.images.mounted().await.map_err(failed)? {
         if mounted.starts_with(&prefix) {
@@ -155,7 +155,7 @@ fn root_name(pod: &Pod, container: &str, attempt: u32) -> String {
 pub(crate) async fn remove_container(shared: &Shared, pod: &Pod, container: &str, attempt: u32) -> Result<(), OperationError> {
     shared.runtime.remove_container(uid(pod), &container_id(container, attempt)).await?;
     let unmounted = shared.images.unmount(&root_name(pod, container, attempt)).await;
-    unmounted.map_err(|error| OperationError::Io(io::Error::other(error)))
+    unmounted.map_err(|error| OperationError::Root(error))
 }
 
 /// Finds or pulls the image, as the policy says, and mounts a root of it.
@@ -163,14 +163,14 @@ pub(crate) async fn prepare_image(shared: &Shared, pod: &Pod, container: &Contai
     let reference = container.image.clone().unwrap_or_default();
     let image = obtain(shared, pod, container, &reference).await?;
     let mounted = shared.images.mount(&image, &root_name(pod, &container.name, attempt)).await;
-    let root = mounted.map_err(|error| OperationError::Image(reference, error))?;
+    let root = mounted.map_err(|source| OperationError::Image { image: reference, source })?;
     Ok(PreparedImage { attempt, image: Arc::new(image), root })
 }
 
 async fn obtain(shared: &Shared, pod: &Pod, container: &Container, reference: &str) -> Result<Image, OperationError> {
     let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
     if policy != "Always" {
-        let found = shared.images.find(reference).await.map_err(|error| OperationError::Image(reference.to_owned(), error))?;
+        let found = shared.images.find(reference).await.map_err(|source| OperationError::Image { image: reference.to_owned(), source })?;
         if let Some(image) = found {
             let message = format!("Container image \"{reference}\" already present on machine");
             shared.log(pod).event(Some(container), Normal, "Pulled", message);
@@ -234,7 +234,7 @@ async fn specify(
     .await?;
     let spec = pod.spec.clone().unwrap_or_default();
     let contexts = (spec.security_context.as_ref(), container.security_context.as_ref());
-    let user = user::resolve(contexts.0, contexts.1, &image.image.config.user, &accounts)?;
+    let user = user::resolve(contexts.0, contexts.1, image.image.config.user.as_deref().unwrap_or_default(), &accounts)?;
     let memory_capacity = shared.allocatable.get("memory").map_or(i64::MAX, |memory| memory.value());
     let root = image.root;
     let config = &image.image.config;

@@ -26,7 +26,9 @@ impl Forge {
         header.set_entry_type(kind);
         header.set_mode(mode);
         header.set_size(content.len() as u64);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(1_000_000));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_000_000);
         header.as_old_mut().name[..name.len().min(100)].copy_from_slice(&name[..name.len().min(100)]);
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
         header.set_cksum();

@@ -33,6 +33,4 @@ pub enum SpecificationError {
     NoUser(String),
     #[error("unable to find group {0}: no matching entries in group file")]
     NoGroup(String),
-    #[error("{0}")]
-    SubPath(String),
 }

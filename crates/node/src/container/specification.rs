@@ -39,7 +39,7 @@ pub(crate) fn specification(parts: Ingredients<'_>) -> Result<ContainerSpec, Spe
     let Ingredients { pod, container, image, .. } = parts;
     let spec = pod.spec.clone().unwrap_or_default();
     let args = command(container, image, &parts.environment)?;
-    let working_dir = container.working_dir.clone().filter(|directory| !directory.is_empty()).unwrap_or_else(|| image.working_dir.clone());
+    let working_dir = container.working_dir.clone().filter(|directory| !directory.is_empty()).or_else(|| image.working_dir.clone()).unwrap_or_default();
     Ok(ContainerSpec {
         id: container_id(&container.name, parts.attempt),
         name: container.name.clone(),

@@ -186,7 +186,7 @@ impl Worker {
         self.shared.running.send_if_modified(|all| {
             let first = (uid.to_owned(), String::new());
             let before: BTreeSet<_> = all.range(first..).take_while(|(other, _)| other == uid).cloned().collect();
-            before.difference(&own).for_each(|ended| drop(all.remove(ended)));
+            all.retain(|id| id.0 != uid || own.contains(id));
             all.extend(own.difference(&before).cloned());
             before != own
         });

@@ -47,7 +47,9 @@ fn conditions(recorded: &PodStatus, new: &PodStatus) -> Vec<Value> {
 fn with_nulls(condition: &PodCondition, before: Option<&PodCondition>) -> Value {
     let mut value = json!(condition);
     if let (Some(fields), Some(Value::Object(old))) = (value.as_object_mut(), before.map(|before| json!(before))) {
-        old.into_iter().for_each(|(name, _)| drop(fields.entry(name).or_insert(Value::Null)));
+        for name in old.keys() {
+            fields.entry(name).or_insert(Value::Null);
+        }
     }
     value
 }
