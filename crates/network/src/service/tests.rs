@@ -215,3 +215,44 @@ fn a_thousand_services_are_loaded_and_one_of_them_changed() {
     eprintln!("1,000 Services: {all:?}; one more: {:?}", begin.elapsed() - all);
     assert_eq!(node.answers(&node.pods[0].0), names(&[1]));
 }
+
+fn web() -> Arc<Service> {
+    let json = serde_json::json!({
+        "metadata": {"name": "web", "namespace": "default"}, "spec": {"clusterIP": "10.177.0.10", "ports": [{"port": 80}]}
+    });
+    Arc::new(serde_json::from_value(json).unwrap())
+}
+
+fn slice_of(owner: &str, address: &str) -> Arc<EndpointSlice> {
+    let json = serde_json::json!({
+        "metadata": {"name": "slice", "namespace": "default", "labels": {SERVICE_NAME: owner}}, "addressType": "IPv4",
+        "ports": [{"port": 8080}], "endpoints": [{"addresses": [address]}]
+    });
+    Arc::new(serde_json::from_value(json).unwrap())
+}
+
+fn change<K>(name: &str, old: Option<&Arc<K>>, new: Option<&Arc<K>>) -> Vec<Change<K>> {
+    vec![Change { key: ObjectKey::new("default", name), old: old.cloned(), new: new.cloned() }]
+}
+
+#[test]
+fn the_rules_follow_services_and_slices_in_whatever_order_they_come() {
+    let mut view = View { node: "here".to_owned(), services: HashMap::new(), slices: HashMap::new(), desired: Ruleset::default() };
+    let reached = |view: &View| view.desired.addresses().into_iter().map(|address| address.to_string()).collect::<Vec<_>>();
+    let (first, moved, foreign) = (slice_of("web", "10.77.4.2"), slice_of("web", "10.77.4.3"), slice_of("other", "10.77.4.3"));
+    view.take(Vec::new(), change("slice", None, Some(&first)));
+    assert!(reached(&view).is_empty());
+    view.take(change("web", None, Some(&web())), Vec::new());
+    assert_eq!(reached(&view), ["10.77.4.2"]);
+    view.take(Vec::new(), change("slice", Some(&first), Some(&moved)));
+    assert_eq!(reached(&view), ["10.77.4.3"]);
+    view.take(Vec::new(), change("slice", Some(&moved), Some(&foreign)));
+    assert!(reached(&view).is_empty());
+    view.take(Vec::new(), change("slice", Some(&foreign), Some(&first)));
+    view.take(change("web", Some(&web()), None), Vec::new());
+    assert!(reached(&view).is_empty());
+    view.take(change("web", None, Some(&web())), Vec::new());
+    assert_eq!(reached(&view), ["10.77.4.2"]);
+    view.take(Vec::new(), change("slice", Some(&first), None));
+    assert!(reached(&view).is_empty() && view.slices.is_empty());
+}
