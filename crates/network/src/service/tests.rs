@@ -1,4 +1,3 @@
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -38,7 +37,7 @@ impl Node {
             (netns, address)
         };
         let pods = (0..count).map(pod).collect();
-        let mut node = Self { pods, table: Table { config, loaded: None }, rules: Ruleset::default(), namespace, state };
+        let mut node = Self { pods, table: Table::new(config), rules: Ruleset::default(), namespace, state };
         node.load();
         node
     }
@@ -109,6 +108,24 @@ fn a_pod_reaches_itself_through_its_service() {
 }
 
 #[test]
+fn a_service_may_lead_to_the_node_itself() {
+    for bridge_filter in [false, true] {
+        if !available() {
+            return;
+        }
+        let mut node = Node::with_pods(1, bridge_filter);
+        let gateway = Ipv4Addr::new(10, 77, 4, 1);
+        node.namespace.serve(8080, "node");
+        node.pods.push((Namespace::new(), gateway));
+        node.point_to(&[1], None);
+        for client in [&node.pods[0].0, &node.namespace] {
+            assert_eq!(node.answers(client), ["node".to_owned()].into());
+            assert!(exchange(&client.udp(VIP, PORT)).unwrap().starts_with("node"));
+        }
+    }
+}
+
+#[test]
 fn without_endpoints_connections_are_refused() {
     if !available() {
         return;
@@ -173,7 +190,7 @@ fn rules_outlive_their_process_and_the_next_one_takes_them_over() {
     node.point_to(&[1], None);
     let network = node.namespace.block_on(PodNetwork::open(config(&node.state))).unwrap();
     assert_eq!(node.answers(&node.pods[0].0), names(&[1]));
-    node.table = Table { config: network.config().clone(), loaded: None };
+    node.table = Table::new(network.config().clone());
     node.load();
     assert_eq!(node.answers(&node.pods[0].0), names(&[1]));
 }
