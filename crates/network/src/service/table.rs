@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use plan::service::{Backend, Change, Frontend, Ruleset};
 
-use crate::nft::{Element, Expression, Header, Hook, Register, SetSpec, SetType, Transaction, Unreachable, Verdict};
+use crate::netlink::Socket;
+use crate::nft::{self, Element, Expression, Header, Hook, Register, SetSpec, SetType, Transaction, Unreachable, Verdict};
 use crate::pod::{in_network, name_bytes};
 use crate::{NetworkConfig, NetworkError};
 
@@ -24,8 +25,8 @@ const PORT: Register = Register(2);
 const CHOICE: Register = Register(3);
 
 /// Replaces all rules, whoever made those that are there.
-pub(super) fn replace(config: &NetworkConfig, rules: &Ruleset) -> Result<(), NetworkError> {
-    let mut transaction = Transaction::replacing(&table_of(config))?;
+pub(super) fn replace(socket: &mut Socket, config: &NetworkConfig, rules: &Ruleset) -> Result<(), NetworkError> {
+    let mut transaction = Transaction::replacing(&table_of(config), socket)?;
     transaction.set(SERVICES, SetSpec::Verdicts(&FRONTEND));
     transaction.set(SELF, SetSpec::Keys(&[SetType::Address, SetType::Address]));
     dispatch(&mut transaction);
@@ -36,11 +37,11 @@ pub(super) fn replace(config: &NetworkConfig, rules: &Ruleset) -> Result<(), Net
     }
     transaction.add_elements(SERVICES, rules.frontends().keys().map(entry).collect());
     transaction.add_elements(SELF, rules.addresses().into_iter().map(twice).collect());
-    transaction.commit()
+    transaction.commit(socket)
 }
 
 /// Does the steps from what is loaded to what is desired.
-pub(super) fn change(config: &NetworkConfig, changes: Vec<Change>) -> Result<(), NetworkError> {
+pub(super) fn change(socket: &mut Socket, config: &NetworkConfig, changes: Vec<Change>) -> Result<(), NetworkError> {
     let mut transaction = Transaction::new(&table_of(config));
     for change in changes {
         match change {
@@ -54,12 +55,13 @@ pub(super) fn change(config: &NetworkConfig, changes: Vec<Change>) -> Result<(),
             Change::ForgetAddress(address) => transaction.delete_elements(SELF, vec![twice(address)]),
         }
     }
-    transaction.commit()
+    transaction.commit(socket)
 }
 
 /// Takes all rules away.
 pub(crate) fn remove(config: &NetworkConfig) -> Result<(), NetworkError> {
-    Transaction::deleting(&table_of(config))?.commit()
+    let mut socket = nft::open()?;
+    Transaction::deleting(&table_of(config), &mut socket)?.commit(&mut socket)
 }
 
 /// A table apart from the pods', so that each can be replaced without the other.
