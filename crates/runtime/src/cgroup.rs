@@ -1,7 +1,7 @@
 //! Control groups, version 1, version 2, and machines that have both.
 //!
 //! ```text
-//! <parent>/shims              the shims, so that ending the server's own group does not end them
+//! <parent>/@shims             the shims, so that ending the server's own group does not end them
 //! <parent>/<pod>              limits of the whole pod; no process is directly in it
 //! <parent>/<pod>/<container>  limits of a container, its processes
 //! ```
@@ -20,11 +20,11 @@ mod usage;
 
 pub(crate) use discover::discover;
 
-/// The name of the group of all shims; pods are named by uids, so they can't have it.
-const SHIMS: &str = "shims";
+/// The group of all shims. No pod can have this name.
+const SHIMS: &str = "@shims";
 
-/// What a pod's pause process is in, beside its containers.
-pub(crate) const PAUSE: &str = "pause";
+/// What a pod's pause process is in, beside its containers. No container can have this name.
+pub(crate) const PAUSE: &str = "@pause";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Version {

@@ -14,9 +14,17 @@ pub(super) struct Limit {
 
 /// Devices that every container may use, and node creation, which is harmless since mounts allow no devices.
 pub(super) const ALLOWED_DEVICES: [&str; 11] = [
-    "c *:* m", "b *:* m", // mknod
-    "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", // null zero full random urandom
-    "c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm", // tty console ptmx pts
+    "c *:* m",
+    "b *:* m", // mknod
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm", // null zero full random urandom
+    "c 5:0 rwm",
+    "c 5:1 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm", // tty console ptmx pts
 ];
 
 /// Files that some kernels don't have (no swap accounting), without harm.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{AccessFlags, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, eaccess, execve, fchown};
+use nix::unistd::{AccessFlags, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, eaccess, execve, fchown, getcwd};
 use seccompiler::sock_filter;
 
 use super::privileges::{self, Capabilities};
@@ -41,6 +41,8 @@ impl Program {
     /// Becomes the command. The process is in the container's namespaces already.
     pub(super) fn become_it(&self, child: &mut Child) -> Result<Infallible, Refusal> {
         self.connect(child).map_err(failed("connecting the standard streams"))?;
+        // A working directory that leads through /proc/self/fd must not find a directory of the node.
+        syscall::close_all_but(child.report.as_fd()).map_err(failed("closing descriptors"))?;
         // The program is told its directory even if only root may enter it.
         let entered = chdir(self.directory());
         privileges::assume(&self.user, &self.security, self.capabilities, &self.filter).map_err(failed("giving up privileges"))?;
@@ -49,6 +51,8 @@ impl Program {
         if entered.is_err() {
             chdir(self.directory()).map_err(|error| Refusal::CannotRun(format!("chdir to {}: {}", self.working_dir, words(error))))?;
         }
+        // Fails for a directory that is not below the root.
+        getcwd().map_err(|error| Refusal::CannotRun(format!("the working directory {}: {}", self.working_dir, words(error))))?;
         syscall::close_on_exec().map_err(failed("closing descriptors"))?;
         self.execute(child)
     }
@@ -85,7 +89,8 @@ impl Program {
     fn execute(&self, child: &Child) -> Result<Infallible, Refusal> {
         let Some(name) = self.args.first() else { return Err(Refusal::CannotRun("no command specified".to_owned())) };
         let path = self.find(name)?;
-        let arguments = self.args.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<Vec<_>, _>>().map_err(contains_nul)?;
+        let arguments =
+            self.args.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<Vec<_>, _>>().map_err(contains_nul)?;
         let environment = self.env.iter().map(|(key, value)| CString::new(format!("{key}={value}")));
         let environment = environment.collect::<Result<Vec<_>, _>>().map_err(contains_nul)?;
         let file = CString::new(path.as_os_str().as_bytes()).map_err(contains_nul)?;

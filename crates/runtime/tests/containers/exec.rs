@@ -16,7 +16,11 @@ async fn a_command_has_three_streams_and_an_exit_code() {
     let Some(node) = node().await else { return };
     node.pod("p").await;
     node.start("p", node.command("c", &["sleep", "1000"])).await;
-    let spec = ExecSpec { stdin: true, env: vec![("WORD".to_owned(), "hello".to_owned())], ..command(&["sh", "-c", "cat; echo $WORD >&2; exit 4"]) };
+    let spec = ExecSpec {
+        stdin: true,
+        env: vec![("WORD".to_owned(), "hello".to_owned())],
+        ..command(&["sh", "-c", "cat; echo $WORD >&2; exit 4"])
+    };
     let mut exec = node.runtime.exec("p", "c", spec).await.expect("executes");
     let mut stdin = fs::File::from(exec.stdin.take().expect("an input"));
     stdin.write_all(b"given").expect("writes");
