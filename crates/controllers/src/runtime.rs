@@ -106,6 +106,11 @@ impl ReconcileError {
             _ => false,
         }
     }
+
+    /// Whether what was to be created is already there.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.is_already_exists())
+    }
 }
 
 /// Makes one request to the API server, with a deadline. `doing` names it in the error.

@@ -26,7 +26,10 @@ async fn follow<K: Watched>(events: impl Stream<Item = watcher::Result<Event<K>>
     let mut listed = BTreeMap::new();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => {
+                shared.begin_list();
+                listed.clear();
+            }
             Ok(Event::InitApply(object)) => drop(listed.insert(key_of(&object), Arc::new(object))),
             Ok(Event::InitDone) => {
                 let listed = std::mem::take(&mut listed);

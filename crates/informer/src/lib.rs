@@ -85,10 +85,13 @@ impl<K: Watched> Informer<K> {
         let _ = self.shared.progress.subscribe().wait_for(|progress| progress.synced).await;
     }
 
-    /// Waits until the view holds what was written at this `metadata.resourceVersion`, or something newer of this kind.
+    /// Waits until the view holds what was written at this `metadata.resourceVersion`, or something newer of this kind. A
+    /// list that is begun after this call is newer too, though it may show no trace of the write.
     pub async fn caught_up(&self, resource_version: &str) {
         let wanted = resource_version.parse().unwrap_or(0);
-        let _ = self.shared.progress.subscribe().wait_for(|progress| progress.revision >= wanted).await;
+        let mut progress = self.shared.progress.subscribe();
+        let begun = progress.borrow().begun;
+        let _ = progress.wait_for(|progress| progress.revision >= wanted || progress.done > begun).await;
     }
 
     /// Waits until what the view holds under this key, if anything, is as wanted: for a deletion, whose revision the one

@@ -169,6 +169,20 @@ async fn after_an_expired_watch_the_new_list_tells_only_of_differences() {
 }
 
 #[tokio::test]
+async fn a_write_that_left_no_trace_is_seen_with_the_next_list() {
+    let server = Server::default();
+    server.list(5, vec![map("a", 3, None)]);
+    let informer = started(&server).await;
+    let mut seen = Box::pin(informer.caught_up("20"));
+    assert!((&mut seen).now_or_never().is_none());
+
+    let expired = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410, "message": "old"});
+    server.send("ERROR", expired).await;
+    seen.await;
+    assert_eq!(informer.revision(), 3);
+}
+
+#[tokio::test]
 async fn one_can_wait_for_an_object_to_go() {
     let server = Server::default();
     server.list(5, vec![map("a", 3, None)]);

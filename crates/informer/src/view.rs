@@ -19,6 +19,10 @@ pub(crate) struct Progress {
     pub(crate) synced: bool,
     /// The newest revision seen on an object.
     pub(crate) revision: u64,
+    /// How many lists were begun.
+    pub(crate) begun: u64,
+    /// The number of the last list that the view has taken over.
+    pub(crate) done: u64,
 }
 
 /// Written by the feed alone.
@@ -97,10 +101,17 @@ impl<K: Resource> Shared<K> {
         inboxes.iter().for_each(|inbox| inbox.wake.notify_one());
     }
 
-    fn advance(&self, revision: u64, synced: bool) {
+    /// Notes that a list is about to be asked for.
+    pub(crate) fn begin_list(&self) {
+        self.progress.send_modify(|progress| progress.begun += 1);
+    }
+
+    fn advance(&self, revision: u64, listed: bool) {
         self.progress.send_modify(|progress| {
             progress.revision = progress.revision.max(revision);
-            progress.synced |= synced;
+            if listed {
+                (progress.synced, progress.done) = (true, progress.begun);
+            }
         });
     }
 }

@@ -29,6 +29,10 @@ impl StatefulSets {
 }
 
 fn describe(set: &str, action: &Action, error: Option<&ReconcileError>) -> Option<(&'static str, String)> {
+    if error.is_some_and(ReconcileError::is_already_exists) {
+        // The view was old, or somebody else was faster: the next round knows more.
+        return None;
+    }
     match action {
         Action::CreatePod { pod, .. } => Some(of_pod("Create", set, pod.metadata.name.as_deref()?, error)),
         Action::UpdatePod { pod, .. } => Some(of_pod("Update", set, pod.metadata.name.as_deref()?, error)),
@@ -37,8 +41,6 @@ fn describe(set: &str, action: &Action, error: Option<&ReconcileError>) -> Optio
             let (claim, pod) = (claim.metadata.name.as_deref()?, format!("{set}-{ordinal}"));
             match error {
                 None => Some(("SuccessfulCreate", format!("Create Claim {claim} Pod {pod} in StatefulSet {set} success"))),
-                // Somebody else was faster: that is not worth an event.
-                Some(error) if error.is_stale() => None,
                 Some(error) => {
                     Some(("FailedCreate", format!("Create Claim {claim} for Pod {pod} in StatefulSet {set} failed error: {error}")))
                 }

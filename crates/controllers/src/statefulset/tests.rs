@@ -19,19 +19,23 @@ use server::Server;
 struct Bench {
     server: Server,
     informers: Informers,
-    _tasks: tokio::task::JoinSet<()>,
+    tasks: tokio::task::JoinSet<()>,
 }
 
 impl Bench {
     fn start() -> Self {
         let server = Server::default();
-        let client = server.client();
-        let informers = Informers::start(&client);
+        let mut bench = Self::without_controller(server.clone());
+        let (client, shared) = (server.client(), bench.informers.clone());
+        bench.tasks.spawn(async move { run(client, &shared, std::future::pending()).await });
+        bench
+    }
+
+    fn without_controller(server: Server) -> Self {
+        let informers = Informers::start(&server.client());
         let mut tasks = tokio::task::JoinSet::new();
-        let shared = informers.clone();
-        tasks.spawn(async move { run(client, &shared, std::future::pending()).await });
         tasks.spawn(node(server.clone(), informers.clone()));
-        Self { server, informers, _tasks: tasks }
+        Self { server, informers, tasks }
     }
 
     /// Waits until the set is as described.
@@ -157,4 +161,23 @@ async fn a_refused_pod_is_told_of_and_tried_again() {
     while !bench.server.events().iter().any(|event| event.starts_with(failed)) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+#[tokio::test]
+async fn a_controller_that_is_killed_again_and_again_gets_there_without_doing_anything_twice() {
+    let bench = Bench::without_controller(Server::default());
+    bench.server.create("statefulsets", set(12, "OrderedReady"));
+    let key = ObjectKey::new("default", "web");
+    let is_complete = || bench.informers.statefulsets.get(&key).is_some_and(|set| complete(&set));
+    let mut life = Duration::from_millis(1);
+    while !is_complete() {
+        // Each life begins with views of its own.
+        let informers = Informers::start(&bench.server.client());
+        let killed = timeout(life, run(bench.server.client(), &informers, std::future::pending()));
+        let _ = killed.await;
+        life += Duration::from_micros(500);
+    }
+    let names: Vec<_> = (0..12).map(|ordinal| format!("web-{ordinal}")).collect();
+    assert_eq!(bench.server.log("pods", "ADDED"), names);
+    assert_eq!((bench.server.log("pods", "DELETED").len(), bench.server.log("controllerrevisions", "ADDED").len()), (0, 1));
 }

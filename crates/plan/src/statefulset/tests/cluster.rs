@@ -31,6 +31,7 @@ impl Cluster {
 
     pub(super) fn change(&mut self, change: impl FnOnce(&mut StatefulSetSpec)) {
         change(self.set.spec.as_mut().unwrap());
+        self.set.metadata.resource_version = Some(self.serial());
         *self.set.metadata.generation.as_mut().unwrap() += 1;
     }
 
@@ -55,18 +56,35 @@ impl Cluster {
         let plan = plan(&observed, self.now);
         self.check(&plan);
         for action in &plan.actions {
-            self.apply(action);
+            assert!(self.apply(action), "refused: {action}");
             self.check_identities();
         }
-        if status_differs(self.set.status.as_ref(), &plan.status) {
-            self.set.status = Some(plan.status.clone());
-        }
+        self.write_status(&plan);
         self.collect_garbage();
         plan
     }
 
-    /// Rounds, each followed by a step of every pod, until nothing changes any more. Returns the images of the pods that
-    /// were deleted, and their names, in order.
+    /// One round of a controller that looks at an old view and dies after some actions, before it writes a status.
+    pub(super) fn interrupted_round(&mut self, view: &Observed, actions: usize) {
+        let plan = plan(view, self.now);
+        for action in plan.actions.iter().take(actions) {
+            if !self.apply(action) {
+                break;
+            }
+            self.check_identities();
+        }
+        self.collect_garbage();
+    }
+
+    fn write_status(&mut self, plan: &Plan) {
+        if status_differs(self.set.status.as_ref(), &plan.status) {
+            self.set.status = Some(plan.status.clone());
+            self.set.metadata.resource_version = Some(self.serial());
+        }
+    }
+
+    /// Rounds, each followed by a step of every pod, until nothing changes any more. Returns the names of the pods that
+    /// were deleted, in order.
     pub(super) fn settle(&mut self) -> Vec<String> {
         let mut deleted = Vec::new();
         for _ in 0..500 {
@@ -97,7 +115,7 @@ impl Cluster {
         }
         let broken = pod.spec.as_ref().is_some_and(|spec| spec.containers[0].image.as_deref() == Some(BROKEN));
         match pod.status.as_ref().and_then(|status| status.phase.as_deref()) {
-            Some("Pending") => {
+            Some("Pending") if mounted(pod).all(|claim| self.claims.get(claim).is_some_and(is_staying)) => {
                 let status = pod.status.get_or_insert_default();
                 (status.phase, status.start_time) = (Some("Running".to_owned()), Some(Time(now)));
                 set_ready(pod, false, now);
@@ -158,7 +176,7 @@ impl Cluster {
         Some(self.range().start + block.partition.unwrap_or(0) as u32)
     }
 
-    fn observed(&self) -> Observed {
+    pub(super) fn observed(&self) -> Observed {
         Observed {
             set: Arc::new(self.set.clone()),
             pods: self.pods.values().cloned().map(Arc::new).collect(),
@@ -223,15 +241,15 @@ impl Cluster {
         for (name, pod) in &self.pods {
             assert!(ordinal_of("web", name).is_some());
             assert_eq!(pod.metadata.labels.as_ref().unwrap()["statefulset.kubernetes.io/pod-name"], *name);
-            for volume in pod.spec.as_ref().unwrap().volumes.iter().flatten() {
-                let claim = &volume.persistent_volume_claim.as_ref().unwrap().claim_name;
-                assert!(*claim == format!("data-{name}") && self.claims.contains_key(claim), "{name} without {claim}");
+            for claim in mounted(pod) {
+                let is_there = is_pending(pod) || self.claims.contains_key(claim);
+                assert!(*claim == format!("data-{name}") && is_there, "{name} without {claim}");
             }
         }
     }
 
-    /// As the API server would, preconditions included.
-    fn apply(&mut self, action: &Action) {
+    /// As the API server would, preconditions included: whether it did.
+    fn apply(&mut self, action: &Action) -> bool {
         let serial = self.serial();
         match action {
             Action::CreateRevision(revision) => insert(&mut self.revisions, ControllerRevision::clone(revision), serial),
@@ -239,18 +257,25 @@ impl Cluster {
             Action::CreatePod { pod, .. } => {
                 let mut pod = Pod::clone(pod);
                 pod.status.get_or_insert_default().phase = Some("Pending".to_owned());
-                insert(&mut self.pods, pod, serial);
+                insert(&mut self.pods, pod, serial)
             }
-            Action::RenumberRevision { name, number, .. } => self.revisions.get_mut(name).unwrap().revision = *number,
+            Action::RenumberRevision { name, resource_version, number } => {
+                update(&mut self.revisions, name, resource_version, serial, |revision| revision.revision = *number)
+            }
             Action::DeleteRevision { name, uid } => {
-                assert_eq!(self.revisions.remove(name).unwrap().metadata.uid.as_ref(), Some(uid));
+                let is_same = self.revisions.get(name).is_none_or(|revision| revision.metadata.uid.as_ref() == Some(uid));
+                is_same && self.revisions.remove(name).is_none_or(|_| true)
             }
-            Action::UpdateClaim { name, owners, .. } => {
-                self.claims.get_mut(name).unwrap().metadata.owner_references = Some(owners.clone());
+            Action::UpdateClaim { name, resource_version, owners, .. } => {
+                let owned = |claim: &mut PersistentVolumeClaim| claim.metadata.owner_references = Some(owners.clone());
+                update(&mut self.claims, name, resource_version, serial, owned)
             }
             Action::DeletePod { name, uid, .. } => {
-                assert_eq!(self.pods[name].metadata.uid.as_ref(), Some(uid));
-                self.delete(name);
+                let is_same = self.pods.get(name).is_none_or(|pod| pod.metadata.uid.as_ref() == Some(uid));
+                if is_same {
+                    self.delete(name);
+                }
+                is_same
             }
             Action::UpdatePod { .. } | Action::AdoptRevision { .. } | Action::AdoptPod { .. } | Action::ReleasePod { .. } => {
                 panic!("nothing in this cluster asks for it: {action}");
@@ -263,7 +288,7 @@ impl Cluster {
         self.serial.to_string()
     }
 
-    /// Claims whose controlling pod is gone go, but not while a pod mounts them.
+    /// Claims whose controlling pod is gone go, but not while a running pod mounts them.
     fn collect_garbage(&mut self) {
         let uids: BTreeSet<_> = self.pods.values().filter_map(|pod| pod.metadata.uid.clone()).collect();
         let dangling = |owner: &OwnerReference| owner.kind == "Pod" && !uids.contains(&owner.uid);
@@ -273,7 +298,8 @@ impl Cluster {
             claim.metadata.deletion_timestamp.get_or_insert(Time(now));
         }
         let pods = &self.pods;
-        self.claims.retain(|name, claim| claim.metadata.deletion_timestamp.is_none() || pods.contains_key(&name["data-".len()..]));
+        let in_use = |name: &str| pods.get(&name["data-".len()..]).is_some_and(|pod| !is_pending(pod));
+        self.claims.retain(|name, claim| is_staying(claim) || in_use(name));
     }
 }
 
@@ -289,12 +315,43 @@ fn is_structural(action: &Action) -> bool {
     )
 }
 
-fn insert<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(objects: &mut BTreeMap<String, K>, mut object: K, serial: String) {
+fn insert<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(objects: &mut BTreeMap<String, K>, mut object: K, serial: String) -> bool {
     let meta = object.metadata_mut();
     (meta.uid, meta.resource_version) = (Some(format!("uid-{serial}")), Some(serial));
     let name = meta.name.clone().unwrap();
-    assert!(!objects.contains_key(&name), "{name} already exists");
-    objects.insert(name, object);
+    let is_free = !objects.contains_key(&name);
+    if is_free {
+        objects.insert(name, object);
+    }
+    is_free
+}
+
+fn update<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(
+    objects: &mut BTreeMap<String, K>,
+    name: &str,
+    version: &str,
+    serial: String,
+    change: impl FnOnce(&mut K),
+) -> bool {
+    let Some(object) = objects.get_mut(name).filter(|object| object.metadata().resource_version.as_deref() == Some(version)) else {
+        return false;
+    };
+    change(object);
+    object.metadata_mut().resource_version = Some(serial);
+    true
+}
+
+fn mounted(pod: &Pod) -> impl Iterator<Item = &String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref()).map(|source| &source.claim_name)
+}
+
+fn is_staying(claim: &PersistentVolumeClaim) -> bool {
+    claim.metadata.deletion_timestamp.is_none()
+}
+
+fn is_pending(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending")
 }
 
 pub(super) fn is_ready(pod: &Pod) -> bool {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::super::Observed;
 use super::builders::{SetBuilder, set};
 use super::cluster::{BROKEN, Cluster, is_ready};
 
@@ -17,6 +18,11 @@ enum Happening {
     Partition(i32),
     Start(i32),
     Retention(bool, bool),
+    /// A controller looks at the state of so many happenings ago and dies after so many actions.
+    Interrupted {
+        behind: usize,
+        actions: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +42,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0..4u8).prop_map(Happening::Image),
         1 => (0..6i32).prop_map(Happening::Partition),
         1 => (0..3i32).prop_map(Happening::Start),
+        2 => (0..6usize, 0..4usize).prop_map(|(behind, actions)| Happening::Interrupted { behind, actions }),
         1 => any::<(bool, bool)>().prop_map(|(deleted, scaled)| Happening::Retention(deleted, scaled)),
     ]
 }
@@ -50,7 +57,7 @@ fn configured(parallel: bool, claims: bool, form: Form) -> SetBuilder {
     }
 }
 
-fn happen(cluster: &mut Cluster, form: Form, happening: &Happening) {
+fn happen(cluster: &mut Cluster, views: &[Observed], form: Form, happening: &Happening) {
     let name = |ordinal: &u32| format!("web-{ordinal}");
     match happening {
         Happening::Step(ordinal) => drop(cluster.step(&name(ordinal))),
@@ -70,6 +77,10 @@ fn happen(cluster: &mut Cluster, form: Form, happening: &Happening) {
             let policy = json!({"whenDeleted": word(deleted), "whenScaled": word(scaled)});
             cluster.change(|spec| spec.persistent_volume_claim_retention_policy = Some(serde_json::from_value(policy).unwrap()));
         }
+        Happening::Interrupted { behind, actions } => {
+            let view = views.len().checked_sub(behind + 1).map(|at| views[at].clone());
+            cluster.interrupted_round(&view.unwrap_or_else(|| cluster.observed()), *actions);
+        }
     }
 }
 
@@ -78,7 +89,7 @@ fn form() -> impl Strategy<Value = Form> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(250))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn a_set_that_is_left_alone_becomes_as_desired(
@@ -88,9 +99,13 @@ proptest! {
         happenings in prop::collection::vec(happening(), 1..60),
     ) {
         let mut cluster = Cluster::new(configured(parallel, claims, form));
+        let mut views = Vec::new();
         for what in &happenings {
-            happen(&mut cluster, form, what);
-            cluster.round();
+            happen(&mut cluster, &views, form, what);
+            if !matches!(what, Happening::Interrupted { .. }) {
+                cluster.round();
+            }
+            views.push(cluster.observed());
         }
         cluster.partition(0);
         cluster.image("last");
