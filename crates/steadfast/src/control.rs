@@ -77,15 +77,13 @@ pub(crate) fn check(disabled: &[String]) -> Result<(), Failure> {
 }
 
 /// Starts all controllers but those that are disabled.
-pub(crate) fn start(control: Control, disabled: &[String], client: impl Fn(&str) -> Client) -> JoinSet<()> {
+pub(crate) fn start(tasks: &mut JoinSet<()>, control: Control, disabled: &[String], client: impl Fn(&str) -> Client) {
     let control = Arc::new(control);
-    let mut tasks = JoinSet::new();
     for controller in ALL {
         if !disabled.iter().any(|name| name == controller.name()) {
             tasks.spawn(run(controller, Arc::clone(&control), client(controller.user())));
         }
     }
-    tasks
 }
 
 async fn run(controller: Controller, control: Arc<Control>, client: Client) {

@@ -77,7 +77,10 @@ async fn end_pods(instance: &Instance) -> Result<(), Failure> {
     for container in images.mounted().await? {
         images.unmount(&container).await?;
     }
-    node::unmount_all(&instance.folder("node"), &instance.run_dir()).map_err(Failure::Unmount)?;
+    for folder in [instance.run_dir(), instance.folder("node")].iter().filter(|folder| folder.exists()) {
+        volume::tree::unmount_beneath(folder).map_err(Failure::Unmount)?;
+    }
+    // Only sockets and states of containers that are gone.
     let _ = std::fs::remove_dir_all(instance.run_dir());
     Ok(())
 }

@@ -25,6 +25,20 @@ pub enum Failure {
     Network(#[from] network::NetworkError),
     #[error(transparent)]
     Containers(#[from] runtime::RuntimeError),
+    #[error(transparent)]
+    Dns(#[from] dns::DnsError),
+    #[error(transparent)]
+    Node(#[from] node::StartError),
+    #[error(transparent)]
+    Certificates(#[from] apiserver::certificates::CertificateError),
+    #[error("the API server can't start: {0}")]
+    Api(#[from] apiserver::error::ApiError),
+    #[error("the cluster's first namespaces can't be made: {0}")]
+    Namespaces(#[from] controllers::runtime::ReconcileError),
+    #[error("this program's own file can't be found: {0}")]
+    Executable(#[source] io::Error),
+    #[error("mounts of pods can't be removed: {0}")]
+    Unmount(#[source] io::Error),
     #[error("the API can't be served at {address}: {source}; choose another with --listen")]
     Listen { address: SocketAddr, #[source] source: io::Error },
     #[error("the cluster's first objects can't be made: {0}")]
