@@ -323,7 +323,7 @@ async fn a_pod_that_gets_an_address_is_found_and_one_that_goes_is_not() {
         ("MODIFIED", 2, ResponseCode::NoError),
         ("DELETED", 2, ResponseCode::NXDomain),
     ] {
-        cluster.tell(event, &*slices(endpoints));
+        cluster.tell(event, &slices(endpoints));
         let found = async {
             while code().await != expected {
                 tokio::task::yield_now().await;
