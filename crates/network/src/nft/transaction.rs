@@ -213,11 +213,6 @@ impl Transaction {
         self.elements(DELETE_ELEMENT, set, 0, elements);
     }
 
-    /// Deletes all elements of a set.
-    pub(crate) fn flush_set(&mut self, set: &str) {
-        self.messages.push(self.element_message(DELETE_ELEMENT, set, 0));
-    }
-
     /// Whether there is anything to do.
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.len() == 1

@@ -114,9 +114,13 @@ fn refuse(transaction: &mut Transaction, config: &NetworkConfig) {
 fn make(transaction: &mut Transaction, frontend: &Frontend, backend: &Backend) {
     transaction.chain(&chain_of(frontend));
     if backend.affinity.is_some() {
-        transaction.set(&memory_of(frontend), SetSpec::Remembered(&[SetType::Address], &ENDPOINT));
+        make_memory(transaction, frontend);
     }
     choose(transaction, frontend, backend);
+}
+
+fn make_memory(transaction: &mut Transaction, frontend: &Frontend) {
+    transaction.set(&memory_of(frontend), SetSpec::Remembered(&[SetType::Address], &ENDPOINT));
 }
 
 fn remake(transaction: &mut Transaction, frontend: &Frontend, old: &Backend, new: &Backend, gone: &[SocketAddrV4]) {
@@ -124,9 +128,13 @@ fn remake(transaction: &mut Transaction, frontend: &Frontend, old: &Backend, new
     transaction.flush_chain(&chain_of(frontend));
     match (old.affinity, new.affinity) {
         (Some(_), None) => transaction.delete_set(&memory),
-        (None, Some(_)) => transaction.set(&memory, SetSpec::Remembered(&[SetType::Address], &ENDPOINT)),
-        // Clients of an endpoint that is gone must choose again; the map can't be searched by endpoint, so all do.
-        (Some(_), Some(_)) if !gone.is_empty() => transaction.flush_set(&memory),
+        (None, Some(_)) => make_memory(transaction, frontend),
+        // Clients of an endpoint that is gone must choose again; the map can't be searched by endpoint, so all do. It is
+        // another map of the same name, since the old rules go on writing to theirs until the very end.
+        (Some(_), Some(_)) if !gone.is_empty() => {
+            transaction.delete_set(&memory);
+            make_memory(transaction, frontend);
+        }
         _ => {}
     }
     choose(transaction, frontend, new);
