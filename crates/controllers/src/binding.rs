@@ -17,6 +17,7 @@ use kube::{Api, Client, ResourceExt};
 use plan::binding::{
     ClaimPlan, ClaimState, ClaimView, Note, Step, VolumeView, Waiting, is_default_class, plan_claim, plan_volume, wanted_volume,
 };
+use plan::nodes::is_ready;
 use plan::schedule::claims_of;
 
 use crate::events::{Recorder, Severity};
@@ -30,9 +31,9 @@ const STEPS: usize = 8;
 pub async fn run(client: Client, informers: &Informers, shutdown: impl Future<Output = ()> + Send) {
     let recorder = Recorder::start(client.clone(), "persistentvolume-controller", Clock::default());
     let controller = Binding { client, informers: informers.clone(), recorder, waiting: Mutex::default(), written: Mutex::default() };
-    let (pending, of_class, of_node) = (informers.clone(), informers.clone(), informers.clone());
+    let (all, pending, of_class, of_node) = (informers.clone(), informers.clone(), informers.clone(), informers.clone());
     Runner::new(controller)
-        .watch(&informers.claims, of_claim)
+        .watch(&informers.claims, move |change| of_claim(change, &all))
         .watch(&informers.volumes, move |change| of_volume(change, &pending))
         .watch(&informers.storage_classes, move |_| unbound(&of_class))
         .watch(&informers.nodes, move |change| of_ready_node(change, &of_node))
@@ -57,19 +58,28 @@ impl fmt::Display for Target {
     }
 }
 
-fn of_claim(change: &Change<PersistentVolumeClaim>) -> Vec<Target> {
-    let volumes = change.old.iter().chain(&change.new).filter_map(|claim| wanted_volume(claim));
-    let volumes = volumes.map(|name| Target::Volume(name.to_owned()));
-    std::iter::once(Target::Claim(change.key.clone())).chain(volumes).collect()
+/// The claim, the volume it names, and, when it goes, every volume that was meant for it.
+fn of_claim(change: &Change<PersistentVolumeClaim>, informers: &Informers) -> Vec<Target> {
+    let named = change.old.iter().chain(&change.new).filter_map(|claim| wanted_volume(claim)).map(str::to_owned);
+    let mut volumes: Vec<_> = named.collect();
+    if change.new.is_none() {
+        let meant = |volume: &Arc<PersistentVolume>| claim_key(volume).as_ref() == Some(&change.key);
+        volumes.extend(informers.volumes.list().iter().filter(|volume| meant(volume)).map(|volume| volume.name_any()));
+    }
+    std::iter::once(Target::Claim(change.key.clone())).chain(volumes.into_iter().map(Target::Volume)).collect()
+}
+
+/// The claim that a volume refers to.
+fn claim_key(volume: &PersistentVolume) -> Option<ObjectKey> {
+    let reference = volume.spec.as_ref()?.claim_ref.as_ref()?;
+    Some(ObjectKey::new(reference.namespace.clone()?, reference.name.clone()?))
 }
 
 /// The volume, the claim it refers to, and, if it is free, every claim that waits.
 fn of_volume(change: &Change<PersistentVolume>, informers: &Informers) -> Vec<Target> {
-    let reference = |volume: &Arc<PersistentVolume>| volume.spec.as_ref()?.claim_ref.clone();
-    let claims = change.old.iter().chain(&change.new).filter_map(reference);
-    let claims = claims.map(|claim| Target::Claim(ObjectKey::new(claim.namespace.unwrap_or_default(), claim.name.unwrap_or_default())));
+    let claims = change.old.iter().chain(&change.new).filter_map(|volume| claim_key(volume)).map(Target::Claim);
     let mut targets: Vec<_> = std::iter::once(Target::Volume(change.key.name.clone())).chain(claims).collect();
-    if change.new.as_ref().is_some_and(|volume| reference(volume).is_none()) {
+    if change.new.as_ref().is_some_and(|volume| claim_key(volume).is_none()) {
         targets.extend(unbound(informers));
     }
     targets
@@ -91,11 +101,6 @@ fn of_pod(change: &Change<Pod>) -> Vec<Target> {
         (Some(old), None) => claims_of(old).into_iter().map(Target::Claim).collect(),
         _ => Vec::new(),
     }
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn key_of(claim: &PersistentVolumeClaim) -> ObjectKey {

@@ -5,7 +5,6 @@
 //! * A round begins when the views show the last round's writes, so no endpoint is published twice.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::try_join_all;
@@ -15,7 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kinds::{ObjectKey, Selector};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
-use plan::endpoints::{MANAGED_BY, MANAGER, SERVICE_NAME, SliceChange, has_selector, plan_endpoints, plan_slices, static_slice};
+use plan::endpoints::{MANAGED_BY, MANAGER, SERVICE_NAME, SliceChange, has_selector, plan_endpoints, plan_slices};
 
 use crate::Informers;
 use crate::gone::gone_is_fine;
@@ -185,26 +184,4 @@ impl EndpointsController {
         let api = Api::<Endpoints>::namespaced(self.client.clone(), &key.namespace);
         gone_is_fine(call(|| format!("deleting the endpoints of {key}"), api.delete(&key.name, &params)).await.map(drop))
     }
-}
-
-/// Publishes endpoints that are known without pods, such as the API server's own behind `default/kubernetes`.
-pub async fn publish_static(
-    client: &Client,
-    namespace: &str,
-    service: &str,
-    addresses: &[IpAddr],
-    ports: &[(&str, u16)],
-) -> Result<(), ReconcileError> {
-    let slice = static_slice(namespace, service, addresses, ports);
-    let api = Api::<EndpointSlice>::namespaced(client.clone(), namespace);
-    let doing = || format!("publishing the endpoints of {namespace}/{service}");
-    let Some(current) = call(doing, api.get_opt(service)).await? else {
-        return call(doing, api.create(&PostParams::default(), &slice)).await.map(drop);
-    };
-    if (&current.address_type, &current.endpoints, &current.ports) == (&slice.address_type, &slice.endpoints, &slice.ports) {
-        return Ok(());
-    }
-    let mut slice = slice;
-    slice.metadata.resource_version = current.resource_version();
-    call(doing, api.replace(service, &PostParams::default(), &slice)).await.map(drop)
 }

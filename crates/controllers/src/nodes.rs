@@ -291,3 +291,52 @@ impl Nodes {
 fn key_of(pod: &Pod) -> ObjectKey {
     ObjectKey::new(pod.namespace().unwrap_or_default(), pod.name_any())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(seconds)
+    }
+
+    fn lease(version: Option<&str>) -> Option<Arc<Lease>> {
+        version.map(|version| Arc::new(serde_json::from_value(json!({"metadata": {"name": "n", "resourceVersion": version}})).unwrap()))
+    }
+
+    /// What a change of the lease of node `n` causes.
+    fn renewed(health: &Health, old: Option<&str>, new: Option<&str>, seconds: i64) -> Vec<Target> {
+        let change = Change { key: ObjectKey::new(LEASES, "n"), old: lease(old), new: lease(new) };
+        health.lease_changed(&change, at(seconds))
+    }
+
+    fn node(heartbeat: &str, ready: &str) -> Option<Arc<Node>> {
+        let conditions = json!([{"type": "Ready", "status": ready, "lastHeartbeatTime": heartbeat}]);
+        Some(Arc::new(serde_json::from_value(json!({"metadata": {"name": "n"}, "status": {"conditions": conditions}})).unwrap()))
+    }
+
+    #[test]
+    fn a_renewal_is_a_sign_of_life_and_causes_a_round_only_after_silence() {
+        let health = Health::default();
+        let round = vec![Target::Node("n".into())];
+        assert_eq!(renewed(&health, None, Some("1"), 0), round);
+        assert_eq!(renewed(&health, Some("1"), Some("2"), 10), []);
+        assert_eq!(health.heard()["n"], Heard { at: at(10), has_lease: true });
+        assert_eq!(renewed(&health, Some("2"), Some("3"), 60), round);
+        assert_eq!(renewed(&health, Some("3"), None, 61), round);
+        assert_eq!(health.heard()["n"], Heard { at: at(60), has_lease: false });
+    }
+
+    #[test]
+    fn what_the_node_writes_is_a_sign_of_life_and_what_others_write_is_not() {
+        let health = Health::default();
+        let changed = |old, new, seconds| health.node_changed(&Change { key: ObjectKey::cluster("n"), old, new }, at(seconds)).len();
+        let (first, second) = ("2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z");
+        assert_eq!(changed(None, node(first, "True"), 5), 1);
+        assert_eq!(changed(node(first, "True"), node(second, "True"), 6), 0);
+        assert_eq!(health.heard()["n"].at, at(6));
+        assert_eq!(changed(node(second, "True"), node(second, "Unknown"), 50), 1);
+        assert_eq!(health.heard()["n"].at, at(6));
+        assert_eq!((changed(node(second, "Unknown"), None, 51), health.heard().len()), (1, 0));
+    }
+}

@@ -150,7 +150,8 @@ fn embedded_only(text: &str) -> Result<String, String> {
 }
 
 fn cidr(text: &str) -> Result<Cidr, String> {
-    let parsed = text.split_once('/').and_then(|(address, prefix)| Some(Cidr { address: address.parse().ok()?, prefix: prefix.parse().ok()? }));
+    let parsed =
+        text.split_once('/').and_then(|(address, prefix)| Some(Cidr { address: address.parse().ok()?, prefix: prefix.parse().ok()? }));
     let cidr = parsed.ok_or_else(|| format!("{text} is not an IPv4 network such as 10.42.0.0/16"))?;
     match cidr.prefix {
         8..=28 if u32::from(cidr.address).trailing_zeros() >= u32::from(32 - cidr.prefix) => Ok(cidr),

@@ -40,7 +40,11 @@ pub enum Failure {
     #[error("mounts of pods can't be removed: {0}")]
     Unmount(#[source] io::Error),
     #[error("the API can't be served at {address}: {source}; choose another with --listen")]
-    Listen { address: SocketAddr, #[source] source: io::Error },
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("the cluster's first objects can't be made: {0}")]
     Bootstrap(#[from] kube::Error),
     #[error("running containers needs root; run as root, or try `--simulated-nodes 1`")]

@@ -15,7 +15,11 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum InstanceError {
     #[error("{path}: {source}")]
-    Folder { path: PathBuf, #[source] source: io::Error },
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{path} is in use by a running steadfast (process {pid}); stop it first, or name another --data-dir")]
     InUse { path: PathBuf, pid: String },
     #[error("{path} is not readable as the record of an instance: {reason}")]

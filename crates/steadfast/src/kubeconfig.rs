@@ -15,7 +15,11 @@ pub const CONTEXT: &str = "steadfast";
 #[derive(Debug, Error)]
 pub enum KubeconfigError {
     #[error("{path} can't be read or written: {source}; name another file with --kubeconfig")]
-    File { path: PathBuf, #[source] source: std::io::Error },
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{path} is not a kubeconfig: {reason}; mend it or name another file with --kubeconfig")]
     Malformed { path: PathBuf, reason: String },
     #[error("there is no home directory to keep a kubeconfig in: name a file with --kubeconfig")]
@@ -129,7 +133,8 @@ mod tests {
         );
         assert_eq!(config["current-context"], "work");
         assert_eq!(config["extra"], "kept");
-        let servers: Vec<_> = config["clusters"].as_array().expect("a list").iter().map(|entry| entry["cluster"]["server"].clone()).collect();
+        let servers: Vec<_> =
+            config["clusters"].as_array().expect("a list").iter().map(|entry| entry["cluster"]["server"].clone()).collect();
         assert_eq!(servers, [json!("https://work"), json!("https://127.0.0.1:6443")]);
     }
 

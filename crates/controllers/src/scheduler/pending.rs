@@ -238,7 +238,7 @@ mod tests {
         let spec = json!({"containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]});
         let key = put(&mut pending, "a", spec);
         let claim = ObjectKey::new("default", "data");
-        assert_eq!(pending.users_of(&claim), [key.clone()]);
+        assert_eq!(pending.users_of(&claim), std::slice::from_ref(&key));
         pending.remove(&key);
         assert!(pending.users_of(&claim).is_empty() && pending.users.is_empty() && pending.next().is_none());
     }

@@ -10,7 +10,7 @@ mod slices;
 
 pub use address::{AddressFamily, PodEndpoint, pod_endpoint};
 pub use legacy::plan_endpoints;
-pub use slices::{MANAGED_BY, MANAGER, SERVICE_NAME, SliceChange, plan_slices, static_slice};
+pub use slices::{MANAGED_BY, MANAGER, SERVICE_NAME, SliceChange, plan_slices};
 
 /// Marks what belongs to a Service without an address of its own.
 pub const HEADLESS: &str = "service.kubernetes.io/headless";

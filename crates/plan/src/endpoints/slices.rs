@@ -1,6 +1,6 @@
 //! EndpointSlices, changed as little as possible.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -244,33 +244,5 @@ fn owner(service: &Service) -> OwnerReference {
         uid: service.metadata.uid.clone().unwrap_or_default(),
         controller: Some(true),
         block_owner_deletion: Some(true),
-    }
-}
-
-/// A slice for a Service without a selector whose endpoints are known, such as the API server's own.
-pub fn static_slice(namespace: &str, service: &str, addresses: &[std::net::IpAddr], ports: &[(&str, u16)]) -> EndpointSlice {
-    let ready = EndpointConditions { ready: Some(true), serving: None, terminating: None };
-    let endpoint = |address: &std::net::IpAddr| Endpoint {
-        addresses: vec![address.to_string()],
-        conditions: Some(ready.clone()),
-        ..Endpoint::default()
-    };
-    let port = |(name, number): &(&str, u16)| EndpointPort {
-        name: Some((*name).to_owned()),
-        port: Some(i32::from(*number)),
-        protocol: Some("TCP".to_owned()),
-        app_protocol: None,
-    };
-    let family = if addresses.first().is_some_and(std::net::IpAddr::is_ipv6) { AddressFamily::V6 } else { AddressFamily::V4 };
-    EndpointSlice {
-        address_type: family.name().to_owned(),
-        endpoints: Some(addresses.iter().map(endpoint).collect()),
-        ports: Some(ports.iter().map(port).collect()),
-        metadata: ObjectMeta {
-            namespace: Some(namespace.to_owned()),
-            name: Some(service.to_owned()),
-            labels: Some(BTreeMap::from([(SERVICE_NAME.to_owned(), service.to_owned())])),
-            ..ObjectMeta::default()
-        },
     }
 }
