@@ -29,7 +29,7 @@ pub(super) const ALLOWED_DEVICES: [&str; 11] = [
 
 /// Files that some kernels don't have (no swap accounting), without harm.
 pub(super) fn is_optional(file: &str) -> bool {
-    matches!(file, "memory.memsw.limit_in_bytes" | "memory.swap.max" | "memory.oom.group")
+    matches!(file, "memory.memsw.limit_in_bytes" | "memory.swap.max")
 }
 
 pub(super) fn limits(resources: &Resources) -> Vec<Limit> {
@@ -42,7 +42,7 @@ fn memory(resources: &Resources) -> Option<Limit> {
         subject: "the memory limit",
         controller: Controller::Memory,
         version_1: vec![("memory.limit_in_bytes", limit.clone()), ("memory.memsw.limit_in_bytes", limit.clone())],
-        version_2: vec![("memory.max", limit), ("memory.swap.max", "0".to_owned()), ("memory.oom.group", "1".to_owned())],
+        version_2: vec![("memory.max", limit), ("memory.swap.max", "0".to_owned())],
     })
 }
 

@@ -46,9 +46,7 @@ impl Shim {
         let program = self.program(spec)?;
         let warnings = group.create(&spec.resources).map_err(|error| Refusal::Failed(format!("making a control group: {error}")))?;
         self.warn(warnings);
-        if !spec.security.privileged {
-            group.restrict_devices()?;
-        }
+        group.prepare_container(spec.security.privileged)?;
         let log =
             Log::open(&spec.log_path).map_err(|error| Refusal::Failed(format!("opening the log {}: {error}", spec.log_path.display())))?;
         let shared_memory = state::shared_memory(&self.directory);

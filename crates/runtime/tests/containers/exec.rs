@@ -103,3 +103,18 @@ async fn futures_of(node: &crate::node::Node, count: usize) -> Vec<runtime::Exec
     }
     running
 }
+
+#[tokio::test]
+async fn a_program_finds_its_home_and_its_path() {
+    let Some(mut node) = node().await else { return };
+    node.pod("p").await;
+    for (id, uid, expected) in [("known", 7, "/var/seven"), ("unknown", 8, "/")] {
+        let mut spec = node.script(id, "echo $HOME $PATH");
+        fs::create_dir_all(spec.root.join("etc")).expect("a directory");
+        fs::write(spec.root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nseven:x:7:7::/var/seven:\n").expect("writes");
+        spec.user.uid = uid;
+        spec.env.clear();
+        let (_, log) = node.run("p", spec).await;
+        assert_eq!(log, format!("stdout F {expected} /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"));
+    }
+}

@@ -112,7 +112,7 @@ async fn removing_leaves_nothing_behind() {
 
 /// Control groups of the node.
 fn groups(place: &Path) -> Vec<PathBuf> {
-    let parent = crate::node::config(place).cgroup_parent;
+    let parent = crate::node::config(place).cgroup_parent.replace("/one", "");
     let trees = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
     trees.map(|tree| tree.path().join(&parent)).filter(|group| group.exists()).collect()
 }

@@ -44,7 +44,7 @@ pub fn config(place: &Path) -> RuntimeConfig {
     RuntimeConfig {
         run_dir: place.join("run"),
         executable: PathBuf::from(env!("CARGO_BIN_EXE_pod-shim")),
-        cgroup_parent: format!("steadfast-test/{name}"),
+        cgroup_parent: format!("steadfast-test-{name}/one"),
     }
 }
 
