@@ -12,7 +12,7 @@ use informer::Informer;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher;
 use kube::{Api, Client};
-use network::service::Watched;
+use network::service::Observed;
 use network::{NetworkConfig, PodNetwork};
 use node::{Agent, Parts, Views};
 use runtime::{Runtime, RuntimeConfig};
@@ -85,9 +85,9 @@ pub(crate) struct Worker {
 pub(crate) async fn start(setting: Setting<'_>) -> Result<Worker, Failure> {
     let Setting { instance, node_name, client, informers, network, line, shutdown } = setting;
     let mut tasks = JoinSet::new();
-    let watched = Watched { services: informers.services.clone(), slices: informers.slices.clone() };
+    let observed = Observed { services: informers.services.clone(), slices: informers.slices.clone() };
     let ended = shutdown.clone().cancelled_owned();
-    tasks.spawn(network::service::run(network.clone(), watched, node_name.clone(), ended));
+    tasks.spawn(network::service::run(network.clone(), observed, node_name.clone(), ended));
     let dns = start_dns(&network, informers).await?;
     let executable = std::env::current_exe().map_err(Failure::Executable)?;
     let config = RuntimeConfig { run_dir: instance.run_dir(), executable, cgroup_parent: instance.cgroup_parent() };
