@@ -9,9 +9,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socketpair};
-use nix::unistd::{pipe2, setsid};
+use nix::unistd::{Pid, pipe2, setsid};
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::Refusal;
@@ -64,6 +64,14 @@ pub(crate) struct Launched {
     pub(crate) ends: Ends,
 }
 
+impl Launched {
+    /// Ends a child that can't be waited for.
+    pub(crate) fn abandon(&self, error: io::Error) -> Refusal {
+        let _gone = syscall::signal_process(self.process.as_fd(), libc::SIGKILL);
+        error.into()
+    }
+}
+
 /// The child's side.
 pub(crate) struct Child {
     report: OwnedFd,
@@ -83,14 +91,19 @@ pub(crate) struct Launch<'a> {
 impl Launch<'_> {
     /// Starts a child that runs `body`.
     pub(crate) fn start(&self, body: impl FnOnce(&mut Child) -> Result<Infallible, Refusal>) -> io::Result<Launched> {
-        let (report, childs_report) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (report, childs_report) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         let (ends, streams) = self.streams()?;
         let mut child = Child { report: childs_report, streams };
         let pid = self.fork(|| {
             let Err(refusal) = begin().map_err(Refusal::from).and_then(|()| body(&mut child));
             child.tell(&Report::Failed(refusal), None);
         })?;
-        Ok(Launched { pid, process: syscall::open_process(pid)?, report, ends })
+        // It can't have been waited for yet, so the number is its own.
+        let process = syscall::open_process(pid).inspect_err(|_| {
+            let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        })?;
+        Ok(Launched { pid, process, report, ends })
     }
 
     /// A process namespace is entered by being born into it: the shim points there for the moment of birth.

@@ -2,6 +2,9 @@
 //!
 //! The server sends [`Call`]s, the shim answers each by a [`Message::Reply`] in any order and tells of exits unasked.
 //! File descriptors travel with the first byte of the frame that they belong to.
+//!
+//! A server talks to shims of its predecessors, which may be older: a request that a shim does not know is refused, a message that a
+//! server does not know is passed over, and fields that are added here or in the interface have defaults.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -28,11 +31,15 @@ pub(crate) struct Setup {
     pub(crate) boot: String,
 }
 
+/// `R` is [`Request`], or before it is understood any JSON.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Call {
+pub(crate) struct Call<R> {
     pub(crate) id: u64,
-    pub(crate) request: Request,
+    pub(crate) request: R,
 }
+
+/// A call that has arrived.
+pub(crate) type Incoming = Call<serde_json::Value>;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {

@@ -27,8 +27,17 @@ fn from_mounts(parent: &str, mounts: &str, unified: impl Fn(&Path) -> String) ->
             cgroups.hierarchies.push(Hierarchy { mount, version, controllers });
         }
     }
+    if cgroups.hierarchies.is_empty() {
+        // Without any controller, groups still tell which processes belong to a pod.
+        cgroups.hierarchies.extend(unified_tree(mounts).map(|mount| Hierarchy { mount, version: Version::Two, controllers: Vec::new() }));
+    }
     cgroups.hierarchies.sort_by_key(|hierarchy| !hierarchy.has(Controller::Memory));
     cgroups
+}
+
+fn unified_tree(mounts: &str) -> Option<PathBuf> {
+    let mut found = mounts.lines().filter_map(cgroup_mount).filter(|(version, ..)| *version == Version::Two);
+    found.next().map(|(_, mount, _)| mount)
 }
 
 /// Version, mount point and options of a line of `/proc/self/mountinfo` about a cgroup hierarchy.
@@ -79,6 +88,14 @@ mod tests {
         assert_eq!(cgroups.hierarchies.len(), 1);
         assert_eq!(cgroups.hierarchies[0].controllers, [Controller::Memory, Controller::Cpu, Controller::Pids]);
         assert!(cgroups.tracking.is_empty());
+    }
+
+    #[test]
+    fn a_machine_without_controllers_has_groups_all_the_same() {
+        let mounts = "30 29 0:26 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw";
+        let cgroups = from_mounts("steadfast", mounts, |_| String::new());
+        assert_eq!(cgroups.hierarchies.len(), 1);
+        assert!(cgroups.hierarchies[0].controllers.is_empty());
     }
 
     #[test]

@@ -126,8 +126,11 @@ impl Connection {
                 self.descriptors.extend(descriptors);
             }
         }
-        while let Some(message) = protocol::decode(&mut self.received)? {
-            self.message(message)?;
+        while let Some(message) = protocol::decode::<serde_json::Value>(&mut self.received)? {
+            match serde_json::from_value(message) {
+                Ok(message) => self.message(message)?,
+                Err(error) => tracing::warn!(pod = self.pod, %error, "a shim said something unknown"),
+            }
         }
         Ok(())
     }

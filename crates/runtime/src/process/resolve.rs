@@ -12,6 +12,9 @@ use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
 
+/// The kernel can't tell whether `..` stays inside while anybody mounts or renames anything: then it asks to try again.
+const MAX_RACES: usize = 1000;
+
 /// The directory that will be `/`.
 pub(super) struct Root(OwnedFd);
 
@@ -33,7 +36,14 @@ impl Root {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | flags)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        openat2(&self.0, if path.as_os_str().is_empty() { Path::new(".") } else { path }, how)
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        for _ in 0..MAX_RACES {
+            match openat2(&self.0, path, how) {
+                Err(Errno::EAGAIN) => std::thread::yield_now(),
+                done => return done,
+            }
+        }
+        Err(Errno::EAGAIN)
     }
 
     /// Refers to a directory; it and its parents are made if they don't exist.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 
-use super::entry::{Caller, ExecEntry, Progress, Starting, set_nonblocking};
+use super::entry::{Caller, ExecEntry, Progress, Starting};
 use super::events::Shim;
 use super::poller::{Source, Subject};
 use crate::process::command::Program;
@@ -29,10 +29,12 @@ impl Shim {
             Some(libc::ENOMEM | libc::ESRCH) => Refusal::NotRunning(container.to_owned()),
             _ => error.into(),
         })?;
-        set_nonblocking(&launched.report)?;
         let exec = self.next_exec;
         self.next_exec += 1;
-        let token = self.poller.watch(&launched.report, Source::Report(Subject::Exec(exec)))?;
+        let token = match self.poller.watch(&launched.report, Source::Report(Subject::Exec(exec))) {
+            Ok(token) => token,
+            Err(error) => return Err(launched.abandon(error)),
+        };
         let (pid, process, starting) = Starting::new(launched, caller, token);
         self.execs.insert(exec, ExecEntry { pid, process, peer: caller.peer, starting: Some(starting) });
         Ok(())

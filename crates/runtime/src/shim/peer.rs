@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 
 use super::poller::Token;
-use crate::protocol::{self, Call, Message};
+use crate::protocol::{self, Incoming, Message};
 use crate::syscall;
 
 /// A peer that leaves so many messages unread is cut off.
@@ -35,7 +35,7 @@ impl Peer {
     }
 
     /// The calls that have arrived. An error ends the connection, as does its end.
-    pub(super) fn receive(&mut self) -> io::Result<Vec<Call>> {
+    pub(super) fn receive(&mut self) -> io::Result<Vec<Incoming>> {
         let mut buffer = [0; 16 << 10];
         let (count, _) = match syscall::receive(self.socket.as_fd(), &mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Vec::new()),

@@ -4,14 +4,18 @@ use std::os::fd::AsFd;
 
 use super::entry::{Caller, Entry, Phase};
 use super::events::Shim;
-use crate::protocol::{Answer, Call, Refusal, Request};
+use crate::protocol::{Answer, Incoming, Refusal, Request};
 use crate::syscall;
 
 impl Shim {
     /// Does what is asked, at once or, where it takes time, later.
-    pub(super) fn call(&mut self, peer: u64, call: Call) {
+    pub(super) fn call(&mut self, peer: u64, call: Incoming) {
         let caller = Caller { peer, call: call.id };
-        let result = match call.request {
+        let request = match serde_json::from_value(call.request) {
+            Ok(request) => request,
+            Err(error) => return self.reply(caller, Err(Refusal::Failed(format!("not a request that this shim knows: {error}")))),
+        };
+        let result = match request {
             Request::Describe => Ok(Some(Answer::Sandbox(Box::new(self.describe())))),
             Request::Start(spec) => self.start(caller, *spec).map(|()| None),
             Request::Exec { container, spec } => self.exec(caller, &container, spec).map(|()| None),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
 
-use super::entry::{Caller, Entry, Phase, Progress, Starting, set_nonblocking};
+use super::entry::{Caller, Entry, Phase, Progress, Starting};
 use super::events::Shim;
 use super::log::Log;
 use super::poller::{Source, Subject};
@@ -34,7 +34,13 @@ impl Shim {
             }
         };
         let source = Source::Report(Subject::Container(spec.id.clone()));
-        let token = self.poller.watch(&launched.report, source)?;
+        let token = match self.poller.watch(&launched.report, source) {
+            Ok(token) => token,
+            Err(error) => {
+                self.remove_group(group, caller, Err(launched.abandon(error)));
+                return Ok(());
+            }
+        };
         let (pid, process, starting) = Starting::new(launched, caller, token);
         let phase = Phase::Starting(starting);
         let entry = Entry { spec, program, group, pid, process, log, outputs: Vec::new(), stdin: None, phase };
@@ -55,7 +61,6 @@ impl Shim {
         let launch =
             Launch { terminal: spec.terminal, stdin: spec.stdin, namespaces: own | CloneFlags::CLONE_NEWNS, beside: self.pause.as_ref() };
         let launched = launch.start(|child| container::run(&plan, child))?;
-        set_nonblocking(&launched.report)?;
         Ok((program, log, launched))
     }
 

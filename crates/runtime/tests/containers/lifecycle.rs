@@ -1,6 +1,8 @@
 //! Pods and containers from their start to their removal, also when the server or the shim dies in between.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -79,7 +81,7 @@ async fn a_rotated_log_goes_on_in_a_new_file() {
     node.start("p", spec).await;
     let mut writer = tokio::task::spawn_blocking(|| fs::OpenOptions::new().write(true).open(fifo).expect("opens")).await.expect("opens");
     for (line, file) in [("before", log.with_extension("1")), ("after", log.clone())] {
-        std::io::Write::write_all(&mut writer, format!("{line}\n").as_bytes()).expect("writes");
+        writer.write_all(format!("{line}\n").as_bytes()).expect("writes");
         while !logged(&log).contains(line) {
             tokio::task::yield_now().await;
         }
@@ -187,6 +189,24 @@ fn kill(pid: i32) {
 /// A process that nobody has waited for is not running.
 fn is_running(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[tokio::test]
+async fn a_request_of_a_newer_server_is_refused_and_disturbs_nothing() {
+    let Some(node) = node().await else { return };
+    node.pod("p").await;
+    node.start("p", node.command("c", &["sleep", "1000"])).await;
+    let mut newer = UnixStream::connect(node.place.join("run/pods/p/shim.sock")).expect("connects");
+    let call = br#"{"id":5,"request":{"Dance":{"steps":3}}}"#;
+    newer.write_all(&[&(call.len() as u32).to_be_bytes(), call.as_slice()].concat()).expect("writes");
+    let mut length = [0; 4];
+    newer.read_exact(&mut length).expect("reads");
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    newer.read_exact(&mut answer).expect("reads");
+    let answer = String::from_utf8(answer).expect("text");
+    assert!(answer.contains(r#""id":5"#) && answer.contains("Dance"), "{answer}");
+    newer.write_all(b"nonsense that is no frame").expect("writes");
+    assert_eq!(node.ask("p", "c", "echo alive").await, "alive\n");
 }
 
 /// The variable that makes a test the server to be killed.
