@@ -64,6 +64,26 @@ impl Story {
         self
     }
 
+    fn with_statefulsets(mut self) -> Self {
+        let (client, informers) = (self.server.client(), self.informers.clone());
+        self.tasks.spawn(async move { crate::statefulset::run(client, &informers, pending()).await });
+        self
+    }
+
+    /// Makes pods that have a node ready, each at an address of its own, and ends those that are to go.
+    fn with_kubelet(mut self) -> Self {
+        let (server, informers) = (self.server.clone(), self.informers.clone());
+        self.tasks.spawn(async move {
+            let mut pods = informers.pods.subscribe();
+            loop {
+                for pod in pods.changes().await.into_iter().filter_map(|change| change.new) {
+                    run(&server, &serde_json::to_value(&*pod).unwrap());
+                }
+            }
+        });
+        self
+    }
+
     /// Makes volumes for claims that know their node, as the node's agent does.
     fn with_provisioner(mut self) -> Self {
         let (server, informers) = (self.server.clone(), self.informers.clone());
@@ -94,6 +114,20 @@ fn provision(server: &Server, claim: &Value) {
         "persistentVolumeReclaimPolicy": "Delete", "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}});
     let annotations = json!({"pv.kubernetes.io/provisioned-by": "steadfast.dev/local"});
     server.create("persistentvolumes", json!({"metadata": {"name": name, "annotations": annotations}, "spec": spec}));
+}
+
+fn run(server: &Server, pod: &Value) {
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    if pod["spec"]["nodeName"].is_null() || server.find("pods", "default", name).is_none() {
+        return;
+    }
+    if !pod["metadata"]["deletionTimestamp"].is_null() {
+        server.delete("pods", "default", name, json!({"gracePeriodSeconds": 0}));
+    } else if pod["status"]["phase"] != "Running" {
+        let address = format!("10.0.0.{}", name.rsplit('-').next().unwrap());
+        let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        server.merge("pods", "default", name, &json!({"status": {"phase": "Running", "podIP": address, "conditions": ready}}));
+    }
 }
 
 fn node(name: &str, cpu: &str) -> Value {
@@ -230,6 +264,49 @@ async fn endpoints_follow_pods_and_go_with_the_service() {
     assert!(server.all("endpointslices").len() == 1);
     server.delete("services", "default", "redis", json!({}));
     server.until("all gone", |server| server.all("endpointslices").is_empty() && classic(server).is_none()).await;
+}
+
+/// A set of six with a claim each, and the Service that governs it.
+fn redis_cluster(server: &Server) {
+    server.create(
+        "storageclasses",
+        json!({"metadata": {"name": "local"}, "provisioner": "steadfast.dev/local", "volumeBindingMode": "WaitForFirstConsumer"}),
+    );
+    let spec = json!({"clusterIP": "None", "selector": {"app": "redis"}, "ports": [{"name": "client", "port": 6379}], "publishNotReadyAddresses": true});
+    server.create("services", json!({"metadata": {"name": "redis"}, "spec": spec}));
+    let labels = json!({"app": "redis"});
+    let set = json!({
+        "replicas": 6, "serviceName": "redis", "selector": {"matchLabels": labels}, "podManagementPolicy": "OrderedReady",
+        "updateStrategy": {"type": "RollingUpdate"}, "revisionHistoryLimit": 10,
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "redis", "image": "redis"}]}},
+        "volumeClaimTemplates": [claim("data")],
+    });
+    server.create("statefulsets", json!({"metadata": {"name": "redis"}, "spec": set}));
+}
+
+#[tokio::test]
+async fn a_set_of_six_comes_up_with_volumes_and_names_and_leaves_only_its_claims_behind() {
+    let story = Story::new().with_statefulsets().with_scheduler().with_binding().with_provisioner().with_endpoints();
+    let Story { server, tasks: _tasks, .. } = story.with_kubelet().with_collectors().with_nodes();
+    server.create("nodes", node("n1", "4"));
+    server.create("nodes", node("n2", "4"));
+    redis_cluster(&server);
+    let hosts = |server: &Server| -> Vec<String> {
+        let endpoints =
+            server.all("endpointslices").into_iter().flat_map(|slice| slice["endpoints"].as_array().cloned().unwrap_or_default());
+        endpoints.filter_map(|endpoint| Some(endpoint["hostname"].as_str()?.to_owned())).collect()
+    };
+    server.until("six published", |server| hosts(server).len() == 6).await;
+    server.until("six ready", |server| server.find("statefulsets", "default", "redis").unwrap()["status"]["readyReplicas"] == 6).await;
+    let on = |wanted: &str| server.all("pods").iter().filter(|pod| pod["spec"]["nodeName"] == wanted).count();
+    assert_eq!((on("n1"), on("n2")), (3, 3), "pods of one owner are spread");
+    server.delete("statefulsets", "default", "redis", json!({"propagationPolicy": "Background"}));
+    server
+        .until("no pods", |server| {
+            server.all("pods").is_empty() && server.all("controllerrevisions").is_empty() && hosts(server).is_empty()
+        })
+        .await;
+    assert_eq!((server.all("persistentvolumeclaims").len(), server.all("persistentvolumes").len()), (6, 6));
 }
 
 fn family(server: &Server) {

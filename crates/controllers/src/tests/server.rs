@@ -176,6 +176,10 @@ impl State {
             object["metadata"]["uid"] = format!("uid-{}", self.revision + 1).into();
         }
         object["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+        object["metadata"]["generation"] = 1.into();
+        if resource == "pods" && object["status"]["phase"].is_null() {
+            object["status"]["phase"] = "Pending".into();
+        }
         if resource == "namespaces" {
             object["spec"]["finalizers"] = json!(["kubernetes"]);
         }

@@ -191,6 +191,9 @@ fn the_classic_object_is_written_only_when_it_differs_and_cut_at_its_limit() {
 }
 
 proptest! {
+    // A case publishes hundreds of pods several times.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
     /// Whatever comes and goes: each pod is published once, slices are never too full, and a second look writes nothing.
     #[test]
     fn every_round_publishes_exactly_the_pods_there_are(

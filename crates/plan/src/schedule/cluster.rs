@@ -18,6 +18,8 @@ pub struct Cluster {
     pods: BTreeMap<ObjectKey, Assigned>,
     /// The pods that have a say in where others go.
     with_rules: BTreeSet<ObjectKey>,
+    /// How many pods use each claim.
+    claims: HashMap<ObjectKey, usize>,
 }
 
 /// A pod and its node, which may not be known yet.
@@ -173,6 +175,9 @@ impl Cluster {
         if demand.has_peer_rules() {
             self.with_rules.insert(key.clone());
         }
+        for claim in &demand.claims {
+            *self.claims.entry(claim.clone()).or_default() += 1;
+        }
         self.pods.insert(key, Assigned { demand, node: node.to_owned() });
     }
 
@@ -180,10 +185,23 @@ impl Cluster {
     pub fn remove_pod(&mut self, key: &ObjectKey) -> bool {
         let Some(assigned) = self.pods.remove(key) else { return false };
         self.with_rules.remove(key);
+        for claim in &assigned.demand.claims {
+            if let Some(count) = self.claims.get_mut(claim) {
+                *count -= 1;
+                if *count == 0 {
+                    self.claims.remove(claim);
+                }
+            }
+        }
         if let Some(node) = self.nodes.get_mut(&assigned.node) {
             node.remove(&assigned.demand);
         }
         true
+    }
+
+    /// Whether a pod that has a node uses the claim.
+    pub(super) fn is_used(&self, claim: &ObjectKey) -> bool {
+        self.claims.contains_key(claim)
     }
 
     /// The pods with nodes that are known, of one namespace or of all.

@@ -10,6 +10,7 @@ use kinds::{ObjectKey, Selector};
 
 use super::resources::Amounts;
 use super::rules::{NodeRule, NodeTerm, tolerates};
+use super::volumes::claims_of;
 
 pub(super) type Labels = BTreeMap<String, String>;
 
@@ -24,6 +25,7 @@ pub struct Demand {
     pub(super) requests: Amounts,
     pub(super) assumed: Amounts,
     pub(super) ports: Vec<HostPort>,
+    pub(super) claims: Vec<ObjectKey>,
     pub(super) node_selector: Selector,
     pub(super) node_required: Option<NodeRule>,
     pub(super) node_preferred: Vec<(i64, NodeTerm)>,
@@ -82,6 +84,7 @@ impl Demand {
             assumed: requests.or_assumed(),
             requests,
             ports: host_ports(spec),
+            claims: claims_of(pod),
             node_selector: Selector::from_labels(spec.node_selector.iter().flatten()),
             node_required: None,
             node_preferred: Vec::new(),

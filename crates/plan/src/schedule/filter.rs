@@ -15,13 +15,16 @@ pub(super) const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 pub(super) struct Filters<'a> {
     demand: &'a Demand,
     volumes: &'a VolumeDemand,
+    /// A claim that only one pod may use has its pod.
+    claim_in_use: bool,
     spread: HardSpread<'a>,
     peers: Peers<'a>,
 }
 
 impl<'a> Filters<'a> {
     pub(super) fn new(cluster: &'a Cluster, demand: &'a Demand, volumes: &'a VolumeDemand) -> Self {
-        Self { demand, volumes, spread: HardSpread::new(cluster, demand), peers: Peers::new(cluster, demand) }
+        let claim_in_use = volumes.exclusive.iter().any(|claim| cluster.is_used(claim));
+        Self { demand, volumes, claim_in_use, spread: HardSpread::new(cluster, demand), peers: Peers::new(cluster, demand) }
     }
 
     /// Whether the node breaks no hard rule, else why.
@@ -32,6 +35,9 @@ impl<'a> Filters<'a> {
         self.node_affinity(node).map_err(one)?;
         self.ports(node).map_err(one)?;
         self.resources(node)?;
+        if self.claim_in_use {
+            return Err(one(Refusal::ClaimInUse));
+        }
         self.volumes.check(&node.name, &node.facts.labels).map_err(one)?;
         self.spread.check(node).map_err(one)?;
         self.peers.check(node).map_err(one)

@@ -22,6 +22,8 @@ pub enum Refusal {
     TooManyPods,
     #[error("Insufficient {0}")]
     Insufficient(String),
+    #[error("node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod")]
+    ClaimInUse,
     #[error("node(s) had volume node affinity conflict")]
     VolumeAffinity,
     #[error("node(s) didn't find available persistent volumes to bind")]

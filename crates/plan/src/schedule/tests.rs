@@ -228,6 +228,22 @@ fn what_is_wrong_with_a_claim_is_said() {
     }
 }
 
+#[test]
+fn a_claim_for_one_pod_keeps_a_second_waiting_until_the_first_has_gone() {
+    let mut one_pod = claim(json!({"pv.kubernetes.io/bind-completed": "yes"}), Some("pv"));
+    one_pod.as_mut().unwrap()["spec"]["accessModes"] = json!(["ReadWriteOncePod"]);
+    let volumes = Shelf { claim: one_pod, volumes: vec![volume("pv", "1Gi", "a")], class: class(LOCAL, DELAYED) }.demand(&["a"]).unwrap();
+    let user = |name: &str| pod(name, json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}));
+    let mut cluster = cluster(&[node("a", "x", "4", json!([]))]);
+    let first = Arc::new(Demand::of(&user("w-0")));
+    assert!(place(&cluster, &first, &volumes).is_ok());
+    cluster.assign(first.clone(), "a");
+    let why = place(&cluster, &Demand::of(&user("w-1")), &volumes).unwrap_err();
+    assert_eq!(why.refusals.into_keys().collect::<Vec<_>>(), [Refusal::ClaimInUse]);
+    cluster.remove_pod(&first.key);
+    assert!(place(&cluster, &Demand::of(&user("w-1")), &volumes).is_ok());
+}
+
 /// Pods of a few applications with random hard rules.
 fn any_pod() -> impl Strategy<Value = Value> {
     let app = prop::sample::select(vec!["web", "db"]);

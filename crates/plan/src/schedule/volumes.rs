@@ -47,6 +47,8 @@ pub struct VolumeDemand {
     provisionable: Vec<NodeRule>,
     /// For each claim that waits for a volume made in advance: where each candidate can be reached.
     candidates: Vec<Vec<Candidate>>,
+    /// Claims that only one pod may use.
+    pub(super) exclusive: Vec<ObjectKey>,
     /// The node that a claim has already been promised to.
     promised: Vec<String>,
     /// The claims that are not bound yet and wait for the choice of a node.
@@ -67,12 +69,20 @@ pub fn volume_demand(pod: &Pod, storage: &Storage<'_>) -> Result<VolumeDemand, V
         if claim.metadata.deletion_timestamp.is_some() {
             return Err(VolumeObstacle::Deleting(key.name));
         }
+        if is_exclusive(&claim) {
+            demand.exclusive.push(key.clone());
+        }
         match binding::bound_to(&claim) {
             Some(volume) => demand.add_bound(&key, volume, storage)?,
             None => demand.add_unbound(key, &claim, storage)?,
         }
     }
     Ok(demand)
+}
+
+fn is_exclusive(claim: &PersistentVolumeClaim) -> bool {
+    let modes = claim.spec.iter().flat_map(|spec| spec.access_modes.iter().flatten());
+    modes.into_iter().any(|mode| mode == "ReadWriteOncePod")
 }
 
 /// The claims that a pod mounts, those made for it among them.
