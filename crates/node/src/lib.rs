@@ -157,4 +157,3 @@ impl Drop for Task {
         self.0.abort();
     }
 }
-

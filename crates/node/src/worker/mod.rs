@@ -37,7 +37,10 @@ pub(crate) enum Message {
     Pod(Arc<Pod>),
     /// The object is gone from the API.
     Gone,
-    Exited { container_id: String, exit: Exit },
+    Exited {
+        container_id: String,
+        exit: Exit,
+    },
     SandboxLost,
     /// A ConfigMap or Secret of this name changed in the pod's namespace.
     Changed(String),
@@ -60,9 +63,20 @@ enum Finished {
     Action(Action, Result<Done, OperationError>),
     Written(Result<Box<Pod>, kube::Error>),
     Refreshed(Result<Prepared, OperationError>),
-    Probed { container: String, attempt: u32, kind: Kind, began: Timestamp, found: Result<(), String> },
+    Probed {
+        container: String,
+        attempt: u32,
+        kind: Kind,
+        began: Timestamp,
+        found: Result<(), String>,
+    },
     /// A container's end, with what it left as its last words.
-    Ended { container: String, attempt: u32, exit: Exit, message: Option<String> },
+    Ended {
+        container: String,
+        attempt: u32,
+        exit: Exit,
+        message: Option<String>,
+    },
 }
 
 /// The worker of one pod.
@@ -235,7 +249,12 @@ impl Worker {
             Message::Gone => self.gone = true,
             Message::SandboxLost => {
                 if self.memory.sandbox == Sandbox::Ready {
-                    self.shared.log(&self.pod).event(None, Normal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned());
+                    self.shared.log(&self.pod).event(
+                        None,
+                        Normal,
+                        "SandboxChanged",
+                        "Pod sandbox changed, it will be killed and re-created.".to_owned(),
+                    );
                     self.memory.sandbox_gone(Sandbox::Lost, Timestamp::now());
                 }
             }
@@ -375,7 +394,9 @@ impl Worker {
                 continue;
             }
             let message = match reason.as_str() {
-                "CrashLoopBackOff" => format!("Back-off restarting failed container {} in pod {}", container.name, operation::name(&self.pod)),
+                "CrashLoopBackOff" => {
+                    format!("Back-off restarting failed container {} in pod {}", container.name, operation::name(&self.pod))
+                }
                 "ImagePullBackOff" => format!("Back-off pulling image \"{}\"", container.image),
                 _ => continue,
             };

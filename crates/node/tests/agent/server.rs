@@ -120,7 +120,9 @@ impl Server {
             }
             (&Method::POST, Some(_)) if subresource == Some("token") => {
                 let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3600);
-                ok(&json!({ "metadata": {}, "spec": { "audiences": [] }, "status": { "token": "token", "expirationTimestamp": until.to_string() } }))
+                ok(
+                    &json!({ "metadata": {}, "spec": { "audiences": [] }, "status": { "token": "token", "expirationTimestamp": until.to_string() } }),
+                )
             }
             (&Method::POST, None) => {
                 let name = body["metadata"]["name"].as_str().expect("a name");
