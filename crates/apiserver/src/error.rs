@@ -46,6 +46,9 @@ pub enum ApiError {
     Unavailable { message: String },
     #[error("{message}")]
     Timeout { message: String },
+    /// The request can be read, but not carried out on the object as it is: a JSON patch whose test fails, for example.
+    #[error("{message}")]
+    Unprocessable { message: String },
 }
 
 impl ApiError {
@@ -71,7 +74,7 @@ impl ApiError {
             Self::UnsupportedMediaType { .. } => (415, "UnsupportedMediaType"),
             Self::AlreadyExists { .. } => (409, "AlreadyExists"),
             Self::Conflict { .. } => (409, "Conflict"),
-            Self::Invalid { .. } => (422, "Invalid"),
+            Self::Invalid { .. } | Self::Unprocessable { .. } => (422, "Invalid"),
             Self::Expired { .. } => (410, "Expired"),
             Self::TooLarge { .. } => (413, "RequestEntityTooLarge"),
             Self::TooManyRequests { .. } => (429, "TooManyRequests"),

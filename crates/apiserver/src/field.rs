@@ -116,6 +116,11 @@ impl FieldError {
         Self { path, reason: Reason::Forbidden, value: None, detail: detail.into() }
     }
 
+    /// A value names something that is not there.
+    pub fn not_found(path: Path, value: impl Into<Value>) -> Self {
+        Self { path, reason: Reason::NotFound, value: Some(value.into()), detail: String::new() }
+    }
+
     /// A value that must be unique stands twice.
     pub fn duplicate(path: Path, value: impl Into<Value>) -> Self {
         Self { path, reason: Reason::Duplicate, value: Some(value.into()), detail: String::new() }

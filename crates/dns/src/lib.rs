@@ -8,6 +8,8 @@
 //! # Caveats
 //! * What the upstream servers say is not remembered here.
 
+#[cfg(test)]
+mod api;
 mod forward;
 mod query;
 mod server;

@@ -82,7 +82,7 @@ impl Server {
             tasks.spawn(once_complete(complete.clone(), serve_udp(udp, shared.clone())));
             tasks.spawn(once_complete(complete.clone(), serve_tcp(tcp, shared.clone())));
         }
-        Ok(Self { addresses, complete, tasks: tasks })
+        Ok(Self { addresses, complete, tasks })
     }
 }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::api::Cluster;
 use crate::query::{Answerer, Reply};
 use crate::view::View;
 use crate::wire::Transport;
@@ -42,6 +43,8 @@ fn slice(of: &str, endpoints: u8) -> (ObjectKey, Option<Arc<EndpointSlice>>) {
         ..Endpoint::default()
     };
     let mut slice = EndpointSlice { address_type: "IPv4".to_owned(), ..EndpointSlice::default() };
+    slice.metadata.name = Some(format!("{of}-slice"));
+    slice.metadata.namespace = Some("default".to_owned());
     slice.metadata.labels = Some([("kubernetes.io/service-name".to_owned(), of.to_owned())].into());
     slice.endpoints = Some((0..endpoints).map(endpoint).collect());
     (ObjectKey::new("default", format!("{of}-slice")), Some(Arc::new(slice)))
@@ -182,10 +185,12 @@ fn only_pods_and_the_node_are_served() {
     assert!(!served("10.78.0.1") && !served("192.0.2.8") && !served("2001:db8::1"));
 }
 
+static ANSWERER: LazyLock<Answerer> = LazyLock::new(|| Answerer::new(view(), true));
+
 proptest! {
     #[test]
     fn no_packet_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
-        Answerer::new(view(), true).reply(&bytes, Transport::Udp);
+        ANSWERER.reply(&bytes, Transport::Udp);
     }
 
     #[test]
@@ -198,7 +203,7 @@ proptest! {
             bytes[position] = byte;
         }
         bytes.truncate(bytes.len() - cut % 8);
-        Answerer::new(view(), true).reply(&bytes, Transport::Udp);
+        ANSWERER.reply(&bytes, Transport::Udp);
     }
 }
 
@@ -303,4 +308,29 @@ async fn questions_that_come_before_the_zone_is_complete_are_answered_when_it_is
     assert!(timeout(Duration::from_millis(20), socket.recv(&mut buffer)).await.is_err());
     sender.send_replace(true);
     assert!(timeout(Duration::from_secs(10), socket.recv(&mut buffer)).await.unwrap().unwrap() > 12);
+}
+
+#[tokio::test]
+async fn a_pod_that_gets_an_address_is_found_and_one_that_goes_is_not() {
+    let cluster = Cluster::new(service("redis", headless()).1.as_deref().unwrap());
+    let server = Server::start(config(), cluster.informer("services"), cluster.informer("endpointslices")).await.unwrap();
+    server.ready().await;
+    let request = question("redis-1.redis.default.svc.cluster.local.", RecordType::A);
+    let code = async || by_udp(&server, &request).await.metadata.response_code;
+    assert_eq!(code().await, ResponseCode::NXDomain);
+    let slices = |endpoints| slice("redis", endpoints).1.unwrap();
+    for (event, endpoints, expected) in [
+        ("ADDED", 2, ResponseCode::NoError),
+        ("MODIFIED", 1, ResponseCode::NXDomain),
+        ("MODIFIED", 2, ResponseCode::NoError),
+        ("DELETED", 2, ResponseCode::NXDomain),
+    ] {
+        cluster.tell(event, &slices(endpoints));
+        let found = async {
+            while code().await != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), found).await.unwrap();
+    }
 }

@@ -3,6 +3,8 @@
 //!
 //! This crate knows no clock, no I/O and no async runtime.
 
+pub mod columns;
+pub mod merge_keys;
 pub mod names;
 pub mod object;
 pub mod quantity;
@@ -10,7 +12,7 @@ pub mod registry;
 pub mod selector;
 
 pub use names::{ObjectKey, Ordinal, Uid};
-pub use object::{Codec, Object};
+pub use object::{Codec, Decoded, Object};
 pub use quantity::Quantity;
 pub use registry::{Resource, Scope};
 pub use selector::Selector;

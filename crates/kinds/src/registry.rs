@@ -11,6 +11,7 @@ use k8s_openapi::api::events::v1::Event as EventsEvent;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 
+use crate::columns::{self, Printer};
 use crate::object::Codec;
 
 /// Whether objects of a resource live in a namespace.
@@ -54,6 +55,21 @@ impl Subresource {
     }
 }
 
+/// A field that a field selector can ask for, besides `metadata.name` and `metadata.namespace`, which every resource has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SelectableField {
+    /// As it stands in the selector: `spec.nodeName`.
+    pub name: &'static str,
+    /// Where it is in the stored object. The first of these places that holds a text that is not empty counts.
+    pub places: &'static [&'static [&'static str]],
+    /// The value of an object that has none.
+    pub absent: &'static str,
+}
+
+const fn at(name: &'static str, places: &'static [&'static [&'static str]]) -> SelectableField {
+    SelectableField { name, places, absent: "" }
+}
+
 /// One row: a resource that is served.
 #[derive(Debug)]
 pub struct Resource {
@@ -71,6 +87,12 @@ pub struct Resource {
     pub storage: &'static str,
     /// Whether a whole collection can be deleted by one request.
     pub delete_collection: bool,
+    /// Whether `metadata.generation` counts the changes of the specification.
+    pub generation: bool,
+    /// Whether a deletion is answered with the deleted object instead of a Status.
+    pub returns_deleted: bool,
+    pub fields: &'static [SelectableField],
+    pub printer: &'static Printer,
     pub codec: Codec,
 }
 
@@ -91,6 +113,16 @@ impl Resource {
         }
     }
 
+    /// The kind of a list of these.
+    pub fn list_kind(&self) -> String {
+        format!("{}List", self.kind)
+    }
+
+    /// The row whose kind is stored: another one only if this row is a second view of the same objects.
+    pub fn stored(&self) -> &'static Self {
+        RESOURCES.iter().find(|row| row.storage == self.storage).expect("a row finds itself at least")
+    }
+
     /// Whether objects of this resource live in a namespace.
     pub fn is_namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
@@ -103,7 +135,8 @@ use Subresource::{Binding, Exec, Finalize, Log, Scale, Status, Token};
 macro_rules! row {
     ($type:ty, $group:literal / $version:literal, $scope:ident, $plural:literal, $singular:literal
      $(, short: $short:expr)? $(, categories: $categories:expr)? $(, sub: $sub:expr)? $(, storage: $storage:literal)?
-     $(, delete_collection: $collection:literal)?) => {
+     $(, delete_collection: $collection:literal)? $(, generation: $generation:literal)? $(, returns_deleted: $returns:literal)?
+     $(, fields: $fields:expr)? $(, print: $printer:ident)?) => {
         Resource {
             group: $group,
             version: $version,
@@ -116,6 +149,10 @@ macro_rules! row {
             subresources: row!(@or $($sub)?, &[]),
             storage: row!(@or $($storage)?, $plural),
             delete_collection: row!(@or $($collection)?, true),
+            generation: row!(@or $($generation)?, false),
+            returns_deleted: row!(@or $($returns)?, false),
+            fields: row!(@or $($fields)?, &[]),
+            printer: row!(@or $(&columns::$printer)?, &columns::PLAIN),
             codec: Codec::of::<$type>(),
         }
     };
@@ -123,26 +160,77 @@ macro_rules! row {
     (@or $value:expr, $default:expr) => { $value };
 }
 
-/// Every resource that is served, in discovery order.
+const POD_FIELDS: &[SelectableField] = &[
+    at("spec.nodeName", &[&["spec", "nodeName"]]),
+    at("spec.restartPolicy", &[&["spec", "restartPolicy"]]),
+    at("spec.schedulerName", &[&["spec", "schedulerName"]]),
+    at("spec.serviceAccountName", &[&["spec", "serviceAccountName"]]),
+    SelectableField { absent: "false", ..at("spec.hostNetwork", &[&["spec", "hostNetwork"]]) },
+    at("status.phase", &[&["status", "phase"]]),
+    at("status.podIP", &[&["status", "podIP"]]),
+    at("status.nominatedNodeName", &[&["status", "nominatedNodeName"]]),
+];
+
+const EVENT_FIELDS: &[SelectableField] = &[
+    at("involvedObject.kind", &[&["involvedObject", "kind"]]),
+    at("involvedObject.namespace", &[&["involvedObject", "namespace"]]),
+    at("involvedObject.name", &[&["involvedObject", "name"]]),
+    at("involvedObject.uid", &[&["involvedObject", "uid"]]),
+    at("involvedObject.apiVersion", &[&["involvedObject", "apiVersion"]]),
+    at("involvedObject.resourceVersion", &[&["involvedObject", "resourceVersion"]]),
+    at("involvedObject.fieldPath", &[&["involvedObject", "fieldPath"]]),
+    at("reason", &[&["reason"]]),
+    at("type", &[&["type"]]),
+    at("source", &[&["source", "component"], &["reportingComponent"]]),
+    at("reportingComponent", &[&["reportingComponent"]]),
+];
+
+/// The same places under the names they have in `events.k8s.io`.
+const EVENTS_FIELDS: &[SelectableField] = &[
+    at("regarding.kind", &[&["involvedObject", "kind"]]),
+    at("regarding.namespace", &[&["involvedObject", "namespace"]]),
+    at("regarding.name", &[&["involvedObject", "name"]]),
+    at("regarding.uid", &[&["involvedObject", "uid"]]),
+    at("regarding.apiVersion", &[&["involvedObject", "apiVersion"]]),
+    at("regarding.resourceVersion", &[&["involvedObject", "resourceVersion"]]),
+    at("regarding.fieldPath", &[&["involvedObject", "fieldPath"]]),
+    at("reason", &[&["reason"]]),
+    at("type", &[&["type"]]),
+    at("reportingController", &[&["reportingComponent"]]),
+];
+
+const NODE_FIELDS: &[SelectableField] = &[SelectableField { absent: "false", ..at("spec.unschedulable", &[&["spec", "unschedulable"]]) }];
+
+const SERVICE_FIELDS: &[SelectableField] = &[at("spec.clusterIP", &[&["spec", "clusterIP"]]), at("spec.type", &[&["spec", "type"]])];
+
+/// Every resource that is served, in discovery order. Of two views of the same objects, the one that is stored comes first.
 pub static RESOURCES: &[Resource] = &[
-    row!(Namespace, "" / "v1", Cluster, "namespaces", "namespace", short: &["ns"], sub: &[Status, Finalize], delete_collection: false),
-    row!(Node, "" / "v1", Cluster, "nodes", "node", short: &["no"], sub: &[Status]),
-    row!(Pod, "" / "v1", Namespaced, "pods", "pod", short: &["po"], categories: &["all"], sub: &[Status, Binding, Log, Exec]),
-    row!(Service, "" / "v1", Namespaced, "services", "service", short: &["svc"], categories: &["all"], sub: &[Status]),
-    row!(ConfigMap, "" / "v1", Namespaced, "configmaps", "configmap", short: &["cm"]),
-    row!(Secret, "" / "v1", Namespaced, "secrets", "secret"),
-    row!(ServiceAccount, "" / "v1", Namespaced, "serviceaccounts", "serviceaccount", short: &["sa"], sub: &[Token]),
-    row!(PersistentVolume, "" / "v1", Cluster, "persistentvolumes", "persistentvolume", short: &["pv"], sub: &[Status]),
-    row!(PersistentVolumeClaim, "" / "v1", Namespaced, "persistentvolumeclaims", "persistentvolumeclaim", short: &["pvc"], sub: &[Status]),
-    row!(Endpoints, "" / "v1", Namespaced, "endpoints", "endpoints", short: &["ep"]),
-    row!(Event, "" / "v1", Namespaced, "events", "event", short: &["ev"]),
-    row!(EventsEvent, "events.k8s.io" / "v1", Namespaced, "events", "event", short: &["ev"]),
-    row!(StatefulSet, "apps" / "v1", Namespaced, "statefulsets", "statefulset", short: &["sts"], categories: &["all"], sub: &[Status, Scale]),
-    row!(ControllerRevision, "apps" / "v1", Namespaced, "controllerrevisions", "controllerrevision"),
-    row!(EndpointSlice, "discovery.k8s.io" / "v1", Namespaced, "endpointslices", "endpointslice"),
-    row!(StorageClass, "storage.k8s.io" / "v1", Cluster, "storageclasses", "storageclass", short: &["sc"]),
-    row!(Lease, "coordination.k8s.io" / "v1", Namespaced, "leases", "lease"),
-    row!(PodDisruptionBudget, "policy" / "v1", Namespaced, "poddisruptionbudgets", "poddisruptionbudget", short: &["pdb"], sub: &[Status]),
+    row!(Namespace, "" / "v1", Cluster, "namespaces", "namespace", short: &["ns"], sub: &[Status, Finalize], delete_collection: false,
+         fields: &[at("status.phase", &[&["status", "phase"]])], print: NAMESPACE),
+    row!(Node, "" / "v1", Cluster, "nodes", "node", short: &["no"], sub: &[Status], fields: NODE_FIELDS, print: NODE),
+    row!(Pod, "" / "v1", Namespaced, "pods", "pod", short: &["po"], categories: &["all"], sub: &[Status, Binding, Log, Exec],
+         generation: true, returns_deleted: true, fields: POD_FIELDS, print: POD),
+    row!(Service, "" / "v1", Namespaced, "services", "service", short: &["svc"], categories: &["all"], sub: &[Status],
+         returns_deleted: true, fields: SERVICE_FIELDS, print: SERVICE),
+    row!(ConfigMap, "" / "v1", Namespaced, "configmaps", "configmap", short: &["cm"], print: CONFIG_MAP),
+    row!(Secret, "" / "v1", Namespaced, "secrets", "secret", fields: &[at("type", &[&["type"]])], print: SECRET),
+    row!(ServiceAccount, "" / "v1", Namespaced, "serviceaccounts", "serviceaccount", short: &["sa"], sub: &[Token], returns_deleted: true),
+    row!(PersistentVolume, "" / "v1", Cluster, "persistentvolumes", "persistentvolume", short: &["pv"], sub: &[Status],
+         returns_deleted: true, print: PERSISTENT_VOLUME),
+    row!(PersistentVolumeClaim, "" / "v1", Namespaced, "persistentvolumeclaims", "persistentvolumeclaim", short: &["pvc"], sub: &[Status],
+         returns_deleted: true, print: PERSISTENT_VOLUME_CLAIM),
+    row!(Endpoints, "" / "v1", Namespaced, "endpoints", "endpoints", short: &["ep"], print: ENDPOINTS),
+    row!(Event, "" / "v1", Namespaced, "events", "event", short: &["ev"], fields: EVENT_FIELDS, print: EVENT),
+    row!(EventsEvent, "events.k8s.io" / "v1", Namespaced, "events", "event", short: &["ev"], fields: EVENTS_FIELDS, print: EVENT),
+    row!(StatefulSet, "apps" / "v1", Namespaced, "statefulsets", "statefulset", short: &["sts"], categories: &["all"],
+         sub: &[Status, Scale], generation: true, print: STATEFUL_SET),
+    row!(ControllerRevision, "apps" / "v1", Namespaced, "controllerrevisions", "controllerrevision", print: CONTROLLER_REVISION),
+    row!(EndpointSlice, "discovery.k8s.io" / "v1", Namespaced, "endpointslices", "endpointslice", generation: true, print: ENDPOINT_SLICE),
+    row!(StorageClass, "storage.k8s.io" / "v1", Cluster, "storageclasses", "storageclass", short: &["sc"], returns_deleted: true,
+         print: STORAGE_CLASS),
+    row!(Lease, "coordination.k8s.io" / "v1", Namespaced, "leases", "lease", print: LEASE),
+    row!(PodDisruptionBudget, "policy" / "v1", Namespaced, "poddisruptionbudgets", "poddisruptionbudget", short: &["pdb"], sub: &[Status],
+         generation: true, print: POD_DISRUPTION_BUDGET),
 ];
 
 /// The row of a group, version and plural name.

@@ -117,7 +117,10 @@ async fn commands(
         times.entry("8 exec /bin/true to exit seen").or_default().push(begin.elapsed());
     }
     let status = fs::read_to_string(format!("/proc/{}/status", shim_of(runtime, "exec").await?))?;
-    println!("shim: {}", status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("RssAnon")).collect::<Vec<_>>().join(", "));
+    println!(
+        "shim: {}",
+        status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("RssAnon")).collect::<Vec<_>>().join(", ")
+    );
     runtime.remove_sandbox("exec").await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Control groups, version 1, version 2, and machines that have both.
 //!
 //! ```text
-//! <parent>/shims              the shims, so that ending the server's own group does not end them
+//! <parent>/@shims             the shims, so that ending the server's own group does not end them
 //! <parent>/<pod>              limits of the whole pod; no process is directly in it
 //! <parent>/<pod>/<container>  limits of a container, its processes
 //! ```
@@ -20,11 +20,11 @@ mod usage;
 
 pub(crate) use discover::discover;
 
-/// The name of the group of all shims; pods are named by uids, so they can't have it.
-const SHIMS: &str = "shims";
+/// The group of all shims. No pod can have this name.
+const SHIMS: &str = "@shims";
 
-/// What a pod's pause process is in, beside its containers.
-pub(crate) const PAUSE: &str = "pause";
+/// What a pod's pause process is in, beside its containers. No container can have this name.
+pub(crate) const PAUSE: &str = "@pause";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Version {
@@ -104,7 +104,9 @@ impl Cgroups {
         for mount in self.shim_trees().chain(self.hierarchies.iter().map(|hierarchy| &hierarchy.mount)) {
             // Not there, or still in use: both are fine.
             let _unused = fs::remove_dir(mount.join(&self.parent).join(SHIMS));
-            let _empty = fs::remove_dir(mount.join(&self.parent));
+            for directory in self.parent.ancestors().filter(|directory| directory.parent().is_some()) {
+                let _unused = fs::remove_dir(mount.join(directory));
+            }
         }
     }
 }
@@ -125,23 +127,22 @@ impl Group {
     pub(crate) fn create(&self, resources: &Resources) -> io::Result<Vec<String>> {
         for hierarchy in &self.cgroups.hierarchies {
             if hierarchy.version == Version::Two {
-                self.delegate(hierarchy)?;
+                self.delegate(hierarchy);
             }
             fs::create_dir_all(hierarchy.mount.join(&self.path))?;
         }
         Ok(settings::limits(resources).into_iter().filter_map(|limit| self.apply(&limit).err()).collect())
     }
 
-    /// In version 2 a group has a controller if all groups above say so.
-    fn delegate(&self, hierarchy: &Hierarchy) -> io::Result<()> {
+    /// In version 2 a group has a controller if all groups above say so. Where they can't, limits become warnings.
+    fn delegate(&self, hierarchy: &Hierarchy) {
         let names: Vec<String> = hierarchy.controllers.iter().map(|controller| format!("+{}", controller.name())).collect();
         let mut directory = hierarchy.mount.clone();
         for part in self.path.iter() {
-            fs::write(directory.join("cgroup.subtree_control"), names.join(" "))?;
+            let _refused = fs::write(directory.join("cgroup.subtree_control"), names.join(" "));
             directory.push(part);
-            fs::create_dir_all(&directory)?;
+            let _exists = fs::create_dir(&directory);
         }
-        Ok(())
     }
 
     fn apply(&self, limit: &settings::Limit) -> Result<(), String> {
@@ -163,8 +164,17 @@ impl Group {
         Ok(())
     }
 
+    /// What containers need beyond limits.
+    pub(crate) fn prepare_container(&self, privileged: bool) -> io::Result<()> {
+        if let Some(hierarchy) = self.hierarchy(Controller::Memory).filter(|hierarchy| hierarchy.version == Version::Two) {
+            // All of a container ends with one of its processes, not half of it. Old kernels end one.
+            let _unsupported = fs::write(hierarchy.mount.join(&self.path).join("memory.oom.group"), "1");
+        }
+        if privileged { Ok(()) } else { self.restrict_devices() }
+    }
+
     /// Refuses all devices but the harmless ones (version 1; mounts without devices do the same everywhere).
-    pub(crate) fn restrict_devices(&self) -> io::Result<()> {
+    fn restrict_devices(&self) -> io::Result<()> {
         let Some(hierarchy) = self.hierarchy(Controller::Devices).filter(|hierarchy| hierarchy.version == Version::One) else {
             return Ok(());
         };

@@ -54,8 +54,8 @@ struct Node {
 struct Pod {
     calls: mpsc::Sender<Ask>,
     shim_pid: i32,
-    /// Its end is our doing, no news.
-    removing: Arc<AtomicBool>,
+    /// Its end is no news: it is not ready yet, or is being removed.
+    quiet: Arc<AtomicBool>,
 }
 
 impl Runtime {
@@ -192,7 +192,7 @@ impl Node {
     async fn remove(&self, pod: &str) -> Result<(), RuntimeError> {
         let known = self.pods().remove(pod);
         if let Some(known) = &known {
-            known.removing.store(true, Ordering::Release);
+            known.quiet.store(true, Ordering::Release);
         }
         let (directory, group) = (self.directory(pod), self.group(pod));
         let shim = known.map(|known| known.shim_pid);

@@ -109,7 +109,8 @@ impl Launch<'_> {
         }
         let (stdout, childs_stdout) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, childs_stderr) = pipe2(OFlag::O_CLOEXEC)?;
-        let (childs_stdin, stdin) = if self.stdin { pipe2(OFlag::O_CLOEXEC).map(|(read, write)| (Some(read), Some(write)))? } else { (None, None) };
+        let (childs_stdin, stdin) =
+            if self.stdin { pipe2(OFlag::O_CLOEXEC).map(|(read, write)| (Some(read), Some(write)))? } else { (None, None) };
         let ends = Ends { stdin, stdout: Some(stdout), stderr: Some(stderr) };
         Ok((ends, Streams { stdin: childs_stdin, outputs: Some((childs_stdout, childs_stderr)) }))
     }

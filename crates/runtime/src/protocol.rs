@@ -56,9 +56,16 @@ pub(crate) enum Message {
 pub(crate) enum Answer {
     Done,
     Sandbox(Box<Sandbox>),
-    Started { pid: i32, started_at: i64 },
+    Started {
+        pid: i32,
+        started_at: i64,
+    },
     /// Comes with descriptors: standard output, then standard input if `stdin`, then standard error if `stderr`.
-    Exec { exec: u64, stdin: bool, stderr: bool },
+    Exec {
+        exec: u64,
+        stdin: bool,
+        stderr: bool,
+    },
 }
 
 /// Why a shim did not do it.

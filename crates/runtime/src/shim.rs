@@ -66,6 +66,9 @@ fn run() -> io::Result<std::convert::Infallible> {
 
 /// Cuts all ties to the server but the connection and the lock.
 fn detach() -> io::Result<(UnixStream, OwnedFd)> {
+    if std::fs::read_dir("/proc/self/task")?.count() > 1 {
+        return Err(io::Error::other("a thread was started before the shim"));
+    }
     syscall::close_inherited()?;
     for signal in IGNORED {
         syscall::ignore_signal(signal);

@@ -83,14 +83,7 @@ pub(crate) fn change_mount(mount: BorrowedFd<'_>, set: u64, propagation: u64, re
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the pointer and the size describe one structure of the kernel's layout.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &raw const attributes,
-            size_of::<MountAttributes>(),
-        )
+        libc::syscall(libc::SYS_mount_setattr, mount.as_raw_fd(), c"".as_ptr(), flags, &raw const attributes, size_of::<MountAttributes>())
     })?;
     Ok(())
 }
@@ -144,6 +137,25 @@ pub(crate) fn close_inherited() -> io::Result<()> {
     // SAFETY: by the rule above nobody uses these descriptors any more.
     check(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) })?;
     Ok(())
+}
+
+/// Closes every descriptor from 3 on but one. Only in a child that never returns.
+pub(crate) fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = kept.as_raw_fd().unsigned_abs();
+    for (first, last) in [(3, kept.saturating_sub(1)), ((kept + 1).max(3), u32::MAX)] {
+        if first <= last {
+            // SAFETY: by the rule above nobody uses these descriptors any more.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves the keys of the session that started this process. Kernels without keys have none to leave.
+pub(crate) fn leave_session_keyring() {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    // SAFETY: a null name asks for a new, anonymous keyring.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) };
 }
 
 /// Makes every descriptor from 3 on disappear in the program that is executed next.

@@ -4,4 +4,4 @@ mod expression;
 mod transaction;
 
 pub(crate) use expression::{Expression, Header, Register, Unreachable};
-pub(crate) use transaction::{Element, Hook, SetSpec, SetType, Transaction, Verdict};
+pub(crate) use transaction::{Element, Hook, SetSpec, SetType, Transaction, Verdict, open};

@@ -121,18 +121,18 @@ impl Transaction {
     }
 
     /// Begins with an empty table, whatever was in it.
-    pub(crate) fn replacing(table: &str) -> Result<Self, NetworkError> {
-        let mut transaction = Self::deleting(table)?;
+    pub(crate) fn replacing(table: &str, socket: &mut Socket) -> Result<Self, NetworkError> {
+        let mut transaction = Self::deleting(table, socket)?;
         transaction.make_table();
         Ok(transaction)
     }
 
     /// Begins without the table, whatever was in it. One that is not there costs nothing: where something is deleted,
     /// the kernel waits until no packet sees it any more.
-    pub(crate) fn deleting(table: &str) -> Result<Self, NetworkError> {
+    pub(crate) fn deleting(table: &str, socket: &mut Socket) -> Result<Self, NetworkError> {
         let mut transaction = Self::new(table);
         let question = transaction.about(GET_TABLE, "looking").text(1, table);
-        if open()?.get(question)?.is_some() {
+        if socket.get(question)?.is_some() {
             let message = transaction.about(DELETE_TABLE, "deleting everything").text(1, table);
             transaction.messages.push(message);
         }
@@ -213,23 +213,18 @@ impl Transaction {
         self.elements(DELETE_ELEMENT, set, 0, elements);
     }
 
-    /// Deletes all elements of a set.
-    pub(crate) fn flush_set(&mut self, set: &str) {
-        self.messages.push(self.element_message(DELETE_ELEMENT, set, 0));
-    }
-
     /// Whether there is anything to do.
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.len() == 1
     }
 
     /// Does all of it, or nothing.
-    pub(crate) fn commit(mut self) -> Result<(), NetworkError> {
+    pub(crate) fn commit(mut self, socket: &mut Socket) -> Result<(), NetworkError> {
         if self.is_empty() {
             return Ok(());
         }
         self.messages.push(Message::new(BATCH_END, &BATCH, ""));
-        open()?.transact(self.messages).map_err(NetworkError::from)
+        socket.transact(self.messages).map_err(NetworkError::from)
     }
 
     /// One message for as many elements as fit.
@@ -265,7 +260,9 @@ impl Transaction {
     }
 }
 
-fn open() -> Result<Socket, NetworkError> {
+/// A connection to nf_tables. Closing it waits until the kernel has freed what was deleted, some ten milliseconds: who
+/// changes often keeps it.
+pub(crate) fn open() -> Result<Socket, NetworkError> {
     Socket::open(Bus::Netfilter).map_err(|source| NetworkError::Kernel { action: "opening nf_tables".to_owned(), source })
 }
 

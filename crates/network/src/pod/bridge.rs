@@ -101,7 +101,8 @@ fn route_packets(bridge: &str) -> Result<(), NetworkError> {
     set(&format!("conf/{bridge}/send_redirects"), "0")
 }
 
-fn set(setting: &str, value: &str) -> Result<(), NetworkError> {
+/// Changes a setting of the network namespace the thread is in, unless it is so already.
+pub(super) fn set(setting: &str, value: &str) -> Result<(), NetworkError> {
     let path = format!("/proc/sys/net/ipv4/{setting}");
     let failed = |source| NetworkError::Kernel { action: format!("writing {value} to {path}"), source };
     if std::fs::read_to_string(&path).map_err(failed)?.trim_end() == value {

@@ -18,6 +18,9 @@ use bridge::Bridge;
 pub(crate) use rules::{in_network, name_bytes};
 use wire::Wire;
 
+/// A link's description, which holds the uid, may not be longer than 255 bytes.
+const MOST_OF_UID: usize = 60;
+
 /// The pod network of this instance on this node. Cheap to clone.
 ///
 /// # Guarantees
@@ -120,7 +123,7 @@ impl PodNetwork {
     fn wire(&self, pod: &PodIdentity, address: Ipv4Addr) -> Wire {
         Wire {
             prefix: self.shared.config.name.clone(),
-            uid: pod.uid.clone(),
+            uid: pod.uid.chars().take(MOST_OF_UID).collect(),
             pod: pod.key.clone(),
             bridge: self.shared.bridge,
             address,

@@ -2,7 +2,7 @@
 
 use plan::service::Cidr;
 
-use crate::nft::{Expression, Header, Hook, Register, Transaction};
+use crate::nft::{self, Expression, Header, Hook, Register, Transaction};
 use crate::{NetworkConfig, NetworkError};
 
 const ICMP: u8 = 1;
@@ -11,7 +11,8 @@ const SCRATCH: Register = Register(0);
 
 /// Puts the rules in place of those an earlier process left, in one step.
 pub(super) fn establish(config: &NetworkConfig) -> Result<(), NetworkError> {
-    let mut transaction = Transaction::replacing(&config.name)?;
+    let mut socket = nft::open()?;
+    let mut transaction = Transaction::replacing(&config.name, &mut socket)?;
     transaction.base_chain("postrouting", Hook::NatPostrouting);
     let mut leaving =
         vec![Expression::LoadOutputName(SCRATCH), Expression::Different { register: SCRATCH, value: name_bytes(&config.name) }];
@@ -20,12 +21,13 @@ pub(super) fn establish(config: &NetworkConfig) -> Result<(), NetworkError> {
     transaction.rule("postrouting", &leaving);
     transaction.base_chain("output", Hook::FilterOutput);
     transaction.rule("output", &redirects(&config.name));
-    transaction.commit()
+    transaction.commit(&mut socket)
 }
 
 /// Takes the rules away.
 pub(super) fn remove(config: &NetworkConfig) -> Result<(), NetworkError> {
-    Transaction::deleting(&config.name)?.commit()
+    let mut socket = nft::open()?;
+    Transaction::deleting(&config.name, &mut socket)?.commit(&mut socket)
 }
 
 /// A link's name as rules compare it.

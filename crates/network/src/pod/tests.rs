@@ -53,6 +53,9 @@ fn two_pods_reach_each_other_and_the_node_without_translation() {
     assert_eq!(one.ask(GATEWAY, 81), Ok(format!("node {first}")));
     assert_eq!(node.ask(second, 80), Ok(format!("two {GATEWAY}")));
     assert_eq!(two.ask(first, 80), Err(ErrorKind::ConnectionRefused));
+    // What a process without privileges may do.
+    let setting = |path: &str| two.run(|| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{path}")).unwrap());
+    assert_eq!((setting("ip_unprivileged_port_start").trim(), setting("ping_group_range").trim()), ("0", "0\t2147483647"));
     two.serve(82, "itself");
     assert_eq!(two.ask(Ipv4Addr::LOCALHOST, 82), Ok("itself 127.0.0.1".to_owned()));
 }
@@ -60,6 +63,8 @@ fn two_pods_reach_each_other_and_the_node_without_translation() {
 /// Connects a node with a world that knows no way back to pods; the node's address there.
 fn connect_to_world(node: &Namespace, world: &Namespace) -> Ipv4Addr {
     let uplink = Ipv4Addr::new(192, 0, 2, 1);
+    let mut changes = node.run(|| bridge::open().unwrap());
+    changes.watch_links().unwrap();
     node.run(|| {
         let mut socket = bridge::open().unwrap();
         socket.request(vec![links::make_bridge("up", 1400, links::mac_of(uplink))]).unwrap();
@@ -73,6 +78,10 @@ fn connect_to_world(node: &Namespace, world: &Namespace) -> Ipv4Addr {
         let eth0 = links::by_name(&mut socket, "eth0").unwrap().unwrap().index;
         socket.request(vec![links::set_up(eth0), links::add_address(eth0, WORLD, 24)]).unwrap();
     });
+    let operates = |socket: &mut crate::netlink::Socket| links::by_name(socket, "up0").unwrap().unwrap().operates;
+    while !node.run(|| operates(&mut bridge::open().unwrap())) {
+        changes.link_change().unwrap();
+    }
     uplink
 }
 
@@ -158,8 +167,7 @@ fn removing_leaves_nothing_behind_and_keeps_the_addresses_unless_purged() {
     let before = node.run(inventory);
     let network = node.block_on(PodNetwork::open(config(&state))).unwrap();
     let pods: Vec<_> = (0..5).map(|number| attach(&node, &network, &plain(&format!("p{number}")))).collect();
-    node.block_on(async { service::Table { config: config(&state), loaded: None }.load(&plan::service::Ruleset::default()).await })
-        .unwrap();
+    node.block_on(async { service::Table::new(config(&state)).load(&plan::service::Ruleset::default()).await }).unwrap();
     assert_eq!(node.run(inventory), (before.0 + 1 + pods.len(), before.1 + 2));
     node.block_on(PodNetwork::remove(&config(&state), false)).unwrap();
     assert_eq!(node.run(inventory), before);

@@ -8,7 +8,7 @@ use kinds::ObjectKey;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
-use super::bridge::{Bridge, open};
+use super::bridge::{Bridge, open, set};
 use crate::NetworkError;
 use crate::links::{self, Link, Pair};
 use crate::netlink::{Message, Refused, Socket};
@@ -57,6 +57,9 @@ impl Wire {
         ])?;
         let pod_end = links::by_name(&mut inside, "eth0")?.ok_or_else(|| self.vanished())?;
         inside.request(self.settings(pod_end.index))?;
+        // As other runtimes have it: without privileges one may listen on every port, and ping.
+        set("ip_unprivileged_port_start", "0")?;
+        set("ping_group_range", "0 2147483647")?;
         self.await_operation(&mut host, &mut changes, node_end.index)
     }
 

@@ -21,7 +21,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kinds::ObjectKey;
 use plan::service::{Change as RuleChange, Protocol, Ruleset, diff, rules_of};
 
-use crate::{NetworkConfig, NetworkError, PodNetwork, kernel};
+use crate::netlink::Socket;
+use crate::{NetworkConfig, NetworkError, PodNetwork, kernel, nft};
 
 pub(crate) use table::remove;
 
@@ -32,25 +33,25 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// What the proxy of one node looks at.
 #[derive(Clone, Debug)]
-pub struct Watched {
+pub struct Observed {
     pub services: Informer<Service>,
     pub slices: Informer<EndpointSlice>,
 }
 
 /// Keeps the kernel's rules as `node` needs them, until `shutdown`. The rules stay when it ends.
-pub async fn run(network: PodNetwork, watched: Watched, node: String, shutdown: impl Future<Output = ()>) {
+pub async fn run(network: PodNetwork, observed: Observed, node: String, shutdown: impl Future<Output = ()>) {
     tokio::select! {
-        () = follow(network, watched, node) => {}
+        () = follow(network, observed, node) => {}
         () = shutdown => {}
     }
 }
 
-async fn follow(network: PodNetwork, watched: Watched, node: String) {
-    watched.services.synced().await;
-    watched.slices.synced().await;
-    let (mut services, mut slices) = (watched.services.subscribe(), watched.slices.subscribe());
+async fn follow(network: PodNetwork, observed: Observed, node: String) {
+    observed.services.synced().await;
+    observed.slices.synced().await;
+    let (mut services, mut slices) = (observed.services.subscribe(), observed.slices.subscribe());
     let mut view = View { node, services: HashMap::new(), slices: HashMap::new(), desired: Ruleset::default() };
-    let mut table = Table { config: network.config().clone(), loaded: None };
+    let mut table = Table::new(network.config().clone());
     let mut retry = FIRST_RETRY;
     loop {
         view.take(pending(&mut services), pending(&mut slices));
@@ -128,25 +129,27 @@ fn owner_of(slice: &EndpointSlice) -> Option<ObjectKey> {
 
 /// The kernel's table, and what is in it.
 pub(crate) struct Table {
-    pub(crate) config: NetworkConfig,
+    config: NetworkConfig,
     /// Unknown before the first load and after an error.
-    pub(crate) loaded: Option<Ruleset>,
+    loaded: Option<Loaded>,
+}
+
+struct Loaded {
+    rules: Ruleset,
+    socket: Socket,
 }
 
 impl Table {
+    /// A table about which nothing is known.
+    pub(crate) fn new(config: NetworkConfig) -> Self {
+        Self { config, loaded: None }
+    }
+
     /// Makes the kernel's rules be `desired`.
     pub(crate) async fn load(&mut self, desired: &Ruleset) -> Result<(), NetworkError> {
-        let (config, rules) = (self.config.clone(), desired.clone());
-        let (work, flush): (Box<dyn FnOnce() -> _ + Send>, bool) = match self.loaded.take() {
-            None => (Box::new(move || table::replace(&config, &rules)), true),
-            Some(loaded) => {
-                let changes = diff(&loaded, desired);
-                let flush = changes.iter().any(loses_udp);
-                (Box::new(move || table::change(&config, changes)), flush)
-            }
-        };
-        kernel::call("loading service rules", work).await?;
-        self.loaded = Some(desired.clone());
+        let (config, rules, loaded) = (self.config.clone(), desired.clone(), self.loaded.take());
+        let (loaded, flush) = kernel::call("loading service rules", move || load(&config, rules, loaded)).await?;
+        self.loaded = Some(loaded);
         if flush {
             self.flush_stale(desired.clone()).await;
         }
@@ -160,6 +163,19 @@ impl Table {
             tracing::warn!(%error, "UDP clients may stay with endpoints that are gone");
         }
     }
+}
+
+/// Loads the rules; what is loaded now, and whether UDP clients may have lost their endpoint.
+fn load(config: &NetworkConfig, rules: Ruleset, loaded: Option<Loaded>) -> Result<(Loaded, bool), NetworkError> {
+    let Some(mut loaded) = loaded else {
+        let mut socket = nft::open()?;
+        table::replace(&mut socket, config, &rules)?;
+        return Ok((Loaded { rules, socket }, true));
+    };
+    let changes = diff(&loaded.rules, &rules);
+    let flush = changes.iter().any(loses_udp);
+    table::change(&mut loaded.socket, config, changes)?;
+    Ok((Loaded { rules, ..loaded }, flush))
 }
 
 fn loses_udp(change: &RuleChange) -> bool {

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use plan::service::{Backend, Change, Frontend, Ruleset};
 
-use crate::nft::{Element, Expression, Header, Hook, Register, SetSpec, SetType, Transaction, Unreachable, Verdict};
+use crate::netlink::Socket;
+use crate::nft::{self, Element, Expression, Header, Hook, Register, SetSpec, SetType, Transaction, Unreachable, Verdict};
 use crate::pod::{in_network, name_bytes};
 use crate::{NetworkConfig, NetworkError};
 
@@ -24,8 +25,8 @@ const PORT: Register = Register(2);
 const CHOICE: Register = Register(3);
 
 /// Replaces all rules, whoever made those that are there.
-pub(super) fn replace(config: &NetworkConfig, rules: &Ruleset) -> Result<(), NetworkError> {
-    let mut transaction = Transaction::replacing(&table_of(config))?;
+pub(super) fn replace(socket: &mut Socket, config: &NetworkConfig, rules: &Ruleset) -> Result<(), NetworkError> {
+    let mut transaction = Transaction::replacing(&table_of(config), socket)?;
     transaction.set(SERVICES, SetSpec::Verdicts(&FRONTEND));
     transaction.set(SELF, SetSpec::Keys(&[SetType::Address, SetType::Address]));
     dispatch(&mut transaction);
@@ -36,11 +37,11 @@ pub(super) fn replace(config: &NetworkConfig, rules: &Ruleset) -> Result<(), Net
     }
     transaction.add_elements(SERVICES, rules.frontends().keys().map(entry).collect());
     transaction.add_elements(SELF, rules.addresses().into_iter().map(twice).collect());
-    transaction.commit()
+    transaction.commit(socket)
 }
 
 /// Does the steps from what is loaded to what is desired.
-pub(super) fn change(config: &NetworkConfig, changes: Vec<Change>) -> Result<(), NetworkError> {
+pub(super) fn change(socket: &mut Socket, config: &NetworkConfig, changes: Vec<Change>) -> Result<(), NetworkError> {
     let mut transaction = Transaction::new(&table_of(config));
     for change in changes {
         match change {
@@ -54,12 +55,13 @@ pub(super) fn change(config: &NetworkConfig, changes: Vec<Change>) -> Result<(),
             Change::ForgetAddress(address) => transaction.delete_elements(SELF, vec![twice(address)]),
         }
     }
-    transaction.commit()
+    transaction.commit(socket)
 }
 
 /// Takes all rules away.
 pub(crate) fn remove(config: &NetworkConfig) -> Result<(), NetworkError> {
-    Transaction::deleting(&table_of(config))?.commit()
+    let mut socket = nft::open()?;
+    Transaction::deleting(&table_of(config), &mut socket)?.commit(&mut socket)
 }
 
 /// A table apart from the pods', so that each can be replaced without the other.
@@ -112,9 +114,13 @@ fn refuse(transaction: &mut Transaction, config: &NetworkConfig) {
 fn make(transaction: &mut Transaction, frontend: &Frontend, backend: &Backend) {
     transaction.chain(&chain_of(frontend));
     if backend.affinity.is_some() {
-        transaction.set(&memory_of(frontend), SetSpec::Remembered(&[SetType::Address], &ENDPOINT));
+        make_memory(transaction, frontend);
     }
     choose(transaction, frontend, backend);
+}
+
+fn make_memory(transaction: &mut Transaction, frontend: &Frontend) {
+    transaction.set(&memory_of(frontend), SetSpec::Remembered(&[SetType::Address], &ENDPOINT));
 }
 
 fn remake(transaction: &mut Transaction, frontend: &Frontend, old: &Backend, new: &Backend, gone: &[SocketAddrV4]) {
@@ -122,9 +128,13 @@ fn remake(transaction: &mut Transaction, frontend: &Frontend, old: &Backend, new
     transaction.flush_chain(&chain_of(frontend));
     match (old.affinity, new.affinity) {
         (Some(_), None) => transaction.delete_set(&memory),
-        (None, Some(_)) => transaction.set(&memory, SetSpec::Remembered(&[SetType::Address], &ENDPOINT)),
-        // Clients of an endpoint that is gone must choose again; the map can't be searched by endpoint, so all do.
-        (Some(_), Some(_)) if !gone.is_empty() => transaction.flush_set(&memory),
+        (None, Some(_)) => make_memory(transaction, frontend),
+        // Clients of an endpoint that is gone must choose again; the map can't be searched by endpoint, so all do. It is
+        // another map of the same name, since the old rules go on writing to theirs until the very end.
+        (Some(_), Some(_)) if !gone.is_empty() => {
+            transaction.delete_set(&memory);
+            make_memory(transaction, frontend);
+        }
         _ => {}
     }
     choose(transaction, frontend, new);

@@ -1,4 +1,3 @@
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -38,7 +37,7 @@ impl Node {
             (netns, address)
         };
         let pods = (0..count).map(pod).collect();
-        let mut node = Self { pods, table: Table { config, loaded: None }, rules: Ruleset::default(), namespace, state };
+        let mut node = Self { pods, table: Table::new(config), rules: Ruleset::default(), namespace, state };
         node.load();
         node
     }
@@ -109,6 +108,24 @@ fn a_pod_reaches_itself_through_its_service() {
 }
 
 #[test]
+fn a_service_may_lead_to_the_node_itself() {
+    for bridge_filter in [false, true] {
+        if !available() {
+            return;
+        }
+        let mut node = Node::with_pods(1, bridge_filter);
+        let gateway = Ipv4Addr::new(10, 77, 4, 1);
+        node.namespace.serve(8080, "node");
+        node.pods.push((Namespace::new(), gateway));
+        node.point_to(&[1], None);
+        for client in [&node.pods[0].0, &node.namespace] {
+            assert_eq!(node.answers(client), ["node".to_owned()].into());
+            assert!(exchange(&client.udp(VIP, PORT)).unwrap().starts_with("node"));
+        }
+    }
+}
+
+#[test]
 fn without_endpoints_connections_are_refused() {
     if !available() {
         return;
@@ -173,7 +190,7 @@ fn rules_outlive_their_process_and_the_next_one_takes_them_over() {
     node.point_to(&[1], None);
     let network = node.namespace.block_on(PodNetwork::open(config(&node.state))).unwrap();
     assert_eq!(node.answers(&node.pods[0].0), names(&[1]));
-    node.table = Table { config: network.config().clone(), loaded: None };
+    node.table = Table::new(network.config().clone());
     node.load();
     assert_eq!(node.answers(&node.pods[0].0), names(&[1]));
 }
@@ -214,4 +231,45 @@ fn a_thousand_services_are_loaded_and_one_of_them_changed() {
     node.point_to(&[1], None);
     eprintln!("1,000 Services: {all:?}; one more: {:?}", begin.elapsed() - all);
     assert_eq!(node.answers(&node.pods[0].0), names(&[1]));
+}
+
+fn web() -> Arc<Service> {
+    let json = serde_json::json!({
+        "metadata": {"name": "web", "namespace": "default"}, "spec": {"clusterIP": "10.177.0.10", "ports": [{"port": 80}]}
+    });
+    Arc::new(serde_json::from_value(json).unwrap())
+}
+
+fn slice_of(owner: &str, address: &str) -> Arc<EndpointSlice> {
+    let json = serde_json::json!({
+        "metadata": {"name": "slice", "namespace": "default", "labels": {SERVICE_NAME: owner}}, "addressType": "IPv4",
+        "ports": [{"port": 8080}], "endpoints": [{"addresses": [address]}]
+    });
+    Arc::new(serde_json::from_value(json).unwrap())
+}
+
+fn change<K>(name: &str, old: Option<&Arc<K>>, new: Option<&Arc<K>>) -> Vec<Change<K>> {
+    vec![Change { key: ObjectKey::new("default", name), old: old.cloned(), new: new.cloned() }]
+}
+
+#[test]
+fn the_rules_follow_services_and_slices_in_whatever_order_they_come() {
+    let mut view = View { node: "here".to_owned(), services: HashMap::new(), slices: HashMap::new(), desired: Ruleset::default() };
+    let reached = |view: &View| view.desired.addresses().into_iter().map(|address| address.to_string()).collect::<Vec<_>>();
+    let (first, moved, foreign) = (slice_of("web", "10.77.4.2"), slice_of("web", "10.77.4.3"), slice_of("other", "10.77.4.3"));
+    view.take(Vec::new(), change("slice", None, Some(&first)));
+    assert!(reached(&view).is_empty());
+    view.take(change("web", None, Some(&web())), Vec::new());
+    assert_eq!(reached(&view), ["10.77.4.2"]);
+    view.take(Vec::new(), change("slice", Some(&first), Some(&moved)));
+    assert_eq!(reached(&view), ["10.77.4.3"]);
+    view.take(Vec::new(), change("slice", Some(&moved), Some(&foreign)));
+    assert!(reached(&view).is_empty());
+    view.take(Vec::new(), change("slice", Some(&foreign), Some(&first)));
+    view.take(change("web", Some(&web()), None), Vec::new());
+    assert!(reached(&view).is_empty());
+    view.take(change("web", None, Some(&web())), Vec::new());
+    assert_eq!(reached(&view), ["10.77.4.2"]);
+    view.take(Vec::new(), change("slice", Some(&first), None));
+    assert!(reached(&view).is_empty() && view.slices.is_empty());
 }

@@ -129,7 +129,9 @@ impl Kernel {
     }
 }
 
-type Step = (u8, BTreeMap<(u8, u16), (BTreeSet<(u8, u16)>, Option<u32>)>);
+type At = (u8, u16);
+type To = (BTreeSet<At>, Option<u32>);
+type Step = (u8, BTreeMap<At, To>);
 
 fn step() -> impl Strategy<Value = Step> {
     let endpoints = proptest::collection::btree_set((0..6_u8, 1..3_u16), 1..4);
@@ -138,7 +140,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn rules_from(service: &ObjectKey, step: &Step) -> BTreeMap<Frontend, Backend> {
-    let rule = |(at, (to, affinity)): (&(u8, u16), &(BTreeSet<(u8, u16)>, Option<u32>))| {
+    let rule = |(at, (to, affinity)): (&At, &To)| {
         let frontend = Frontend { address: [10, 96, 0, at.0].into(), protocol: Protocol::Udp, port: at.1 };
         let endpoints = to.iter().map(|(host, port)| SocketAddrV4::new([10, 77, 0, *host].into(), *port)).collect();
         (frontend, Backend { service: service.clone(), endpoints, affinity: *affinity })

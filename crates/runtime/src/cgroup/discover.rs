@@ -46,7 +46,8 @@ fn cgroup_mount(line: &str) -> Option<(Version, PathBuf, &str)> {
 
 fn controllers(version: Version, available: &str) -> Vec<Controller> {
     let names: Vec<&str> = available.split([',', ' ', '\n']).collect();
-    let usable = |controller: &Controller| version == Version::One || !matches!(controller, Controller::Devices | Controller::CpuAccounting);
+    let usable =
+        |controller: &Controller| version == Version::One || !matches!(controller, Controller::Devices | Controller::CpuAccounting);
     Controller::ALL.into_iter().filter(usable).filter(|controller| names.contains(&controller.name())).collect()
 }
 

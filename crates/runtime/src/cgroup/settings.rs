@@ -14,14 +14,22 @@ pub(super) struct Limit {
 
 /// Devices that every container may use, and node creation, which is harmless since mounts allow no devices.
 pub(super) const ALLOWED_DEVICES: [&str; 11] = [
-    "c *:* m", "b *:* m", // mknod
-    "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", // null zero full random urandom
-    "c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm", // tty console ptmx pts
+    "c *:* m",
+    "b *:* m", // mknod
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm", // null zero full random urandom
+    "c 5:0 rwm",
+    "c 5:1 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm", // tty console ptmx pts
 ];
 
 /// Files that some kernels don't have (no swap accounting), without harm.
 pub(super) fn is_optional(file: &str) -> bool {
-    matches!(file, "memory.memsw.limit_in_bytes" | "memory.swap.max" | "memory.oom.group")
+    matches!(file, "memory.memsw.limit_in_bytes" | "memory.swap.max")
 }
 
 pub(super) fn limits(resources: &Resources) -> Vec<Limit> {
@@ -34,7 +42,7 @@ fn memory(resources: &Resources) -> Option<Limit> {
         subject: "the memory limit",
         controller: Controller::Memory,
         version_1: vec![("memory.limit_in_bytes", limit.clone()), ("memory.memsw.limit_in_bytes", limit.clone())],
-        version_2: vec![("memory.max", limit), ("memory.swap.max", "0".to_owned()), ("memory.oom.group", "1".to_owned())],
+        version_2: vec![("memory.max", limit), ("memory.swap.max", "0".to_owned())],
     })
 }
 

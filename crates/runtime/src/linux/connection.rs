@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
 
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -38,11 +37,10 @@ pub(super) struct Connection {
     execs: HashMap<u64, oneshot::Sender<Exit>>,
     next: u64,
     events: mpsc::UnboundedSender<RuntimeEvent>,
-    removing: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Connection {
-    pub(super) fn new(pod: &str, socket: std::os::unix::net::UnixStream, owner: &super::Pod, node: &super::Node) -> io::Result<Self> {
+    pub(super) fn new(pod: &str, socket: std::os::unix::net::UnixStream, events: mpsc::UnboundedSender<RuntimeEvent>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self {
             pod: pod.to_owned(),
@@ -52,8 +50,7 @@ impl Connection {
             waiting: HashMap::new(),
             execs: HashMap::new(),
             next: SETUP_CALL + 1,
-            events: node.events.clone(),
-            removing: owner.removing.clone(),
+            events,
         })
     }
 
@@ -138,11 +135,10 @@ impl Connection {
     fn message(&mut self, message: Message) -> io::Result<()> {
         match message {
             Message::Reply { id, result } => self.reply(id, result)?,
-            Message::Exited { container, exit } if !self.removing.load(Ordering::Acquire) => {
+            Message::Exited { container, exit } => {
                 // Without a listener nobody wants to know.
                 let _unheard = self.events.send(RuntimeEvent::Exited { pod: self.pod.clone(), container, exit });
             }
-            Message::Exited { .. } => {}
             Message::ExecExited { exec, exit } => {
                 if let Some(waiter) = self.execs.remove(&exec) {
                     let _unheard = waiter.send(exit);

@@ -90,7 +90,10 @@ impl Node {
         let (connection, calls) = self.adopt(pod, socket, shim_pid)?;
         self.attend(pod.to_owned(), connection, calls, None);
         match self.call("recovery", DEADLINE, pod, Request::Describe).await? {
-            Answer::Sandbox(sandbox) => Ok(*sandbox),
+            Answer::Sandbox(sandbox) => {
+                self.announce(pod)?;
+                Ok(*sandbox)
+            }
             other => Err(super::unexpected(pod, &other)),
         }
     }

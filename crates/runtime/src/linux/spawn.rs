@@ -87,16 +87,27 @@ impl Node {
         let ended = || RuntimeError::Shim { pod: pod.clone(), message: "it ended before it was ready".to_owned() };
         let answer = timeout(SETUP_DEADLINE, answer).await.map_err(|_| late("creation", &pod, SETUP_DEADLINE))?;
         match answer.map_err(|_| ended())?.map_err(|refusal| refused(&pod, refusal))? {
-            Answer::Sandbox(sandbox) => Ok(*sandbox),
+            Answer::Sandbox(sandbox) => {
+                self.announce(&pod)?;
+                Ok(*sandbox)
+            }
             other => Err(unexpected(&pod, &other)),
         }
+    }
+
+    /// From now on the end of the pod's shim is news.
+    pub(super) fn announce(&self, pod: &str) -> Result<(), RuntimeError> {
+        let known = self.pod(pod)?;
+        known.quiet.store(false, Ordering::Release);
+        // It may have ended a moment before.
+        if known.calls.is_closed() { Err(RuntimeError::Shim { pod: pod.to_owned(), message: "it has ended".to_owned() }) } else { Ok(()) }
     }
 
     /// Makes the pod one whose shim we talk to.
     pub(super) fn adopt(&self, pod: &str, socket: UnixStream, shim_pid: i32) -> Result<(Connection, mpsc::Receiver<Ask>), RuntimeError> {
         let (calls, asked) = mpsc::channel(QUEUE);
-        let owner = Pod { calls, shim_pid, removing: Arc::new(AtomicBool::new(false)) };
-        let connection = Connection::new(pod, socket, &owner, self).map_err(|source| io_error("talking to a shim", source))?;
+        let owner = Pod { calls, shim_pid, quiet: Arc::new(AtomicBool::new(true)) };
+        let connection = Connection::new(pod, socket, self.events.clone()).map_err(|source| io_error("talking to a shim", source))?;
         self.pods().insert(pod.to_owned(), owner);
         Ok((connection, asked))
     }
@@ -106,12 +117,14 @@ impl Node {
         let node = self.clone();
         tokio::spawn(async move {
             let end = connection.run(&mut calls).await;
+            // Before it is looked at whether this is news: see `announce`.
+            drop(calls);
             node.ended(&pod, &end, child).await;
         });
     }
 
     async fn ended(&self, pod: &str, end: &io::Error, child: Option<Child>) {
-        let lost = self.pods().get(pod).filter(|known| !known.removing.load(Ordering::Acquire)).map(|known| known.shim_pid);
+        let lost = self.pods().get(pod).filter(|known| !known.quiet.load(Ordering::Acquire)).map(|known| known.shim_pid);
         let (directory, group) = (self.directory(pod), self.group(pod));
         if let Some(shim_pid) = lost {
             tracing::warn!(pod, %end, "a pod's shim has ended unexpectedly");

@@ -19,8 +19,13 @@ use crate::syscall::{self, attribute};
 
 const HARMLESS: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 
-const LINKS: [(&str, &str); 5] =
-    [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")];
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
 
 /// How deep directories of devices are copied for privileged containers.
 const MAX_DEPTH: usize = 3;

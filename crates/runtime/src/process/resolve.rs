@@ -119,7 +119,6 @@ pub(super) fn device(file: impl AsFd) -> io::Result<u64> {
     Ok(fstat(file)?.st_rdev)
 }
 
-
 #[cfg(test)]
 mod tests {
     use std::fs;

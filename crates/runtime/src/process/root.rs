@@ -35,8 +35,9 @@ pub(super) fn enter(plan: &Plan<'_>) -> Result<(), Refusal> {
     let root = mount_root(spec).map_err(failed(format_args!("mounting the root {}", spec.root.display())))?;
     system::mount(&root, plan).map_err(failed("mounting the kernel's file systems"))?;
     devices::mount(&root, plan).map_err(failed("mounting /dev"))?;
-    attach_volumes(&root, volumes)?;
+    // Before the volumes: others may be changing those at this moment.
     system::protect(&root, &spec.security).map_err(failed("protecting /proc and /sys"))?;
+    attach_volumes(&root, volumes)?;
     root.make_directory(working_directory(spec))
         .map_err(|error| Refusal::CannotRun(format!("the working directory {}: {error}", spec.working_dir)))?;
     if spec.security.read_only_root {
@@ -64,10 +65,12 @@ fn mount_root(spec: &ContainerSpec) -> io::Result<Root> {
 }
 
 fn prepare<'a>(volume: &'a Mount, spec: &ContainerSpec) -> Result<Volume<'a>, Refusal> {
+    if !volume.destination.starts_with('/') || Path::new(&volume.destination).parent().is_none() {
+        return Err(Refusal::CannotRun(format!("a volume can't be mounted at {:?}", volume.destination)));
+    }
     let mount = match &volume.source {
-        MountSource::Path(path) => {
-            bind(volume, path, device_attribute(spec)).map_err(|error| Refusal::CannotRun(format!("volume source {}: {error}", path.display())))
-        }
+        MountSource::Path(path) => bind(volume, path, device_attribute(spec))
+            .map_err(|error| Refusal::CannotRun(format!("volume source {}: {error}", path.display()))),
         MountSource::Memory { limit } => memory(volume, *limit).map_err(failed("making a volume in memory")),
     }?;
     Ok(Volume { destination: Path::new(&volume.destination), mount })

@@ -23,8 +23,7 @@ impl Shim {
         let program = entry.program.with_command(&spec);
         let oom_score_adjust = entry.spec.resources.oom_score_adjust;
         let plan = join::Plan { program: &program, group: &entry.group, container: &entry.process, oom_score_adjust };
-        let launch =
-            Launch { terminal: spec.terminal, stdin: spec.stdin, namespaces: CloneFlags::empty(), beside: Some(&entry.process) };
+        let launch = Launch { terminal: spec.terminal, stdin: spec.stdin, namespaces: CloneFlags::empty(), beside: Some(&entry.process) };
         // The process namespace of a container that is just ending takes no new process.
         let launched = launch.start(|child| join::run(&plan, child)).map_err(|error| match error.raw_os_error() {
             Some(libc::ENOMEM | libc::ESRCH) => Refusal::NotRunning(container.to_owned()),

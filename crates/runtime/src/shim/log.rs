@@ -114,6 +114,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn text(records: Vec<u8>) -> String {
@@ -139,16 +142,20 @@ mod tests {
         assert_eq!(text(lines.finish(0)), "");
     }
 
-    #[test]
-    fn a_long_line_is_written_in_parts_and_nothing_is_lost() {
-        let long = [vec![b'x'; 3 * MAX_LINE + 5], b"\n".to_vec()].concat();
-        for step in [1000, MAX_LINE, MAX_LINE + 1, long.len()] {
-            let mut lines = Lines::new("stderr");
-            let records = long.chunks(step).flat_map(|chunk| lines.push(chunk, 0)).collect();
-            let records = text(records);
-            let tags: String = records.lines().filter_map(|line| line.split(' ').nth(2)).collect();
-            assert_eq!(tags, "PPPF");
-            assert_eq!(records.matches('x').count(), 3 * MAX_LINE + 5);
+    proptest! {
+        #[test]
+        fn nothing_is_lost_however_the_output_is_cut(lengths in vec(0..3 * MAX_LINE, 0..5), step in 1..2 * MAX_LINE) {
+            let written: Vec<u8> = lengths.iter().flat_map(|length| [vec![b'x'; *length], b"\n".to_vec()].concat()).collect();
+            let mut lines = Lines::new("stdout");
+            let records = text(written.chunks(step).flat_map(|chunk| lines.push(chunk, 0)).collect());
+            let mut joined = String::new();
+            for record in records.lines() {
+                let fields: Vec<&str> = record.splitn(4, ' ').collect();
+                prop_assert!(fields[3].len() <= MAX_LINE);
+                joined += fields[3];
+                joined += if fields[2] == "F" { "\n" } else { "" };
+            }
+            prop_assert_eq!(joined.as_bytes(), written);
         }
     }
 

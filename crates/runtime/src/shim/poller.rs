@@ -16,7 +16,10 @@ pub(super) enum Source {
     Peer(u64),
     Report(Subject),
     /// One of a container's output streams, by its place in the list.
-    Output { container: String, place: usize },
+    Output {
+        container: String,
+        place: usize,
+    },
 }
 
 /// What a child will become.

@@ -29,6 +29,7 @@ pub(super) struct Prepared {
 
 pub(super) fn prepare(setup: &Setup) -> io::Result<Prepared> {
     let spec = &setup.sandbox;
+    syscall::leave_session_keyring();
     setup.cgroups.join_shims()?;
     enter_namespaces(spec)?;
     for (name, value) in &spec.sysctls {

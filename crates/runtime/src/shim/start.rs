@@ -9,7 +9,7 @@ use super::entry::{Caller, Entry, Phase, Progress, Starting, set_nonblocking};
 use super::events::Shim;
 use super::log::Log;
 use super::poller::{Source, Subject};
-use crate::cgroup::{Group, PAUSE};
+use crate::cgroup::Group;
 use crate::process::command::Program;
 use crate::process::privileges::Capabilities;
 use crate::process::{Launch, Launched, container, seccomp};
@@ -19,7 +19,7 @@ use crate::{ContainerSpec, Seccomp, clock, is_plain_name, state, syscall};
 impl Shim {
     /// Begins; the caller is answered when the command has been executed, or can't be.
     pub(super) fn start(&mut self, caller: Caller, spec: ContainerSpec) -> Result<(), Refusal> {
-        if !is_plain_name(&spec.id) || spec.id == PAUSE {
+        if !is_plain_name(&spec.id) {
             return Err(Refusal::CannotRun(format!("{:?} is no container id", spec.id)));
         }
         if self.containers.contains_key(&spec.id) {
@@ -46,20 +46,14 @@ impl Shim {
         let program = self.program(spec)?;
         let warnings = group.create(&spec.resources).map_err(|error| Refusal::Failed(format!("making a control group: {error}")))?;
         self.warn(warnings);
-        if !spec.security.privileged {
-            group.restrict_devices()?;
-        }
-        let log = Log::open(&spec.log_path)
-            .map_err(|error| Refusal::Failed(format!("opening the log {}: {error}", spec.log_path.display())))?;
+        group.prepare_container(spec.security.privileged)?;
+        let log =
+            Log::open(&spec.log_path).map_err(|error| Refusal::Failed(format!("opening the log {}: {error}", spec.log_path.display())))?;
         let shared_memory = state::shared_memory(&self.directory);
         let plan = container::Plan { spec, program: &program, group, shared_memory: &shared_memory };
         let own = if self.pause.is_some() { CloneFlags::empty() } else { CloneFlags::CLONE_NEWPID };
-        let launch = Launch {
-            terminal: spec.terminal,
-            stdin: spec.stdin,
-            namespaces: own | CloneFlags::CLONE_NEWNS,
-            beside: self.pause.as_ref(),
-        };
+        let launch =
+            Launch { terminal: spec.terminal, stdin: spec.stdin, namespaces: own | CloneFlags::CLONE_NEWNS, beside: self.pause.as_ref() };
         let launched = launch.start(|child| container::run(&plan, child))?;
         set_nonblocking(&launched.report)?;
         Ok((program, log, launched))

@@ -16,7 +16,11 @@ async fn a_command_has_three_streams_and_an_exit_code() {
     let Some(node) = node().await else { return };
     node.pod("p").await;
     node.start("p", node.command("c", &["sleep", "1000"])).await;
-    let spec = ExecSpec { stdin: true, env: vec![("WORD".to_owned(), "hello".to_owned())], ..command(&["sh", "-c", "cat; echo $WORD >&2; exit 4"]) };
+    let spec = ExecSpec {
+        stdin: true,
+        env: vec![("WORD".to_owned(), "hello".to_owned())],
+        ..command(&["sh", "-c", "cat; echo $WORD >&2; exit 4"])
+    };
     let mut exec = node.runtime.exec("p", "c", spec).await.expect("executes");
     let mut stdin = fs::File::from(exec.stdin.take().expect("an input"));
     stdin.write_all(b"given").expect("writes");
@@ -98,4 +102,19 @@ async fn futures_of(node: &crate::node::Node, count: usize) -> Vec<runtime::Exec
         running.push(node.exec("p", "c", &["cat", "/dev/zero"]).await);
     }
     running
+}
+
+#[tokio::test]
+async fn a_program_finds_its_home_and_its_path() {
+    let Some(mut node) = node().await else { return };
+    node.pod("p").await;
+    for (id, uid, expected) in [("known", 7, "/var/seven"), ("unknown", 8, "/")] {
+        let mut spec = node.script(id, "echo $HOME $PATH");
+        fs::create_dir_all(spec.root.join("etc")).expect("a directory");
+        fs::write(spec.root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nseven:x:7:7::/var/seven:\n").expect("writes");
+        spec.user.uid = uid;
+        spec.env.clear();
+        let (_, log) = node.run("p", spec).await;
+        assert_eq!(log, format!("stdout F {expected} /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"));
+    }
 }

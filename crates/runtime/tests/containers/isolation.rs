@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use nix::mount::MsFlags;
 use runtime::{Mount, MountSource, User};
 
-use crate::node::{node, sandbox};
+use crate::node::{self, node, sandbox};
 
 fn volume(source: &std::path::Path, destination: &str, read_only: bool) -> Mount {
     Mount {
@@ -125,11 +126,13 @@ async fn a_read_only_root_has_writable_volumes_if_they_are() {
         fs::create_dir(directory).expect("a directory");
         fs::write(directory.join("file"), "content").expect("writes");
     }
-    let mut spec = node.script("c", "for d in / /open /closed /dev/shm /memory; do touch $d/x 2>/dev/null && echo $d; done; cat /etc/hosts; pwd");
+    let mut spec =
+        node.script("c", "for d in / /open /closed /dev/shm /memory; do touch $d/x 2>/dev/null && echo $d; done; cat /etc/hosts; pwd");
     spec.security.read_only_root = true;
     spec.working_dir = "/work/made".to_owned();
     let memory = Mount { source: MountSource::Memory { limit: Some(1 << 20) }, ..volume(&open, "/memory", false) };
-    spec.mounts = vec![volume(&open, "/open", false), volume(&closed, "/closed", true), volume(&open.join("file"), "/etc/hosts", true), memory];
+    spec.mounts =
+        vec![volume(&open, "/open", false), volume(&closed, "/closed", true), volume(&open.join("file"), "/etc/hosts", true), memory];
     let (_, log) = node.run("p", spec).await;
     assert_eq!(log.replace("stdout F ", ""), "/open\n/dev/shm\n/memory\ncontent/work/made\n");
     assert!(open.join("x").exists() && !closed.join("x").exists());
@@ -178,7 +181,8 @@ async fn containers_share_processes_if_the_pod_says_so() {
     spec.share_process_namespace = true;
     node.runtime.create_sandbox(spec).await.expect("a sandbox");
     node.start("p", node.command("a", &["sleep", "1234"])).await;
-    let (_, log) = node.run("p", node.script("b", "cat /proc/1/comm; cat /proc/[0-9]*/cmdline | grep -c 1234; ls /proc/1/root 2>&1 | wc -l")).await;
+    let (_, log) =
+        node.run("p", node.script("b", "cat /proc/1/comm; cat /proc/[0-9]*/cmdline | grep -c 1234; ls /proc/1/root 2>&1 | wc -l")).await;
     assert!(log.starts_with("stdout F pause\nstdout F 1\n"), "{log}");
     let background = node.start("p", node.script("c", "sleep 1000 & exit 0")).await;
     node.exit_of("c").await;
@@ -191,7 +195,10 @@ async fn containers_share_processes_if_the_pod_says_so() {
 async fn a_privileged_container_sees_the_nodes_devices() {
     let Some(mut node) = node().await else { return };
     node.pod("p").await;
-    let mut spec = node.script("c", "[ -c /dev/kmsg ] && echo kmsg; touch /sys/fs/cgroup/x 2>/dev/null; cat /dev/null && mount -t tmpfs none /mnt && echo mounted");
+    let mut spec = node.script(
+        "c",
+        "[ -c /dev/kmsg ] && echo kmsg; touch /sys/fs/cgroup/x 2>/dev/null; cat /dev/null && mount -t tmpfs none /mnt && echo mounted",
+    );
     fs::create_dir(spec.root.join("mnt")).expect("a directory");
     spec.security.privileged = true;
     spec.security.seccomp = runtime::Seccomp::Unconfined;
@@ -207,4 +214,91 @@ async fn the_program_of_the_shim_can_not_be_overwritten_through_it() {
     let exe = format!("/proc/{}/exe", sandbox.shim_pid);
     let error = fs::OpenOptions::new().write(true).truncate(true).open(exe).expect_err("refused");
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+#[tokio::test]
+async fn a_working_directory_can_not_lead_out_through_a_descriptor() {
+    let Some(node) = node().await else { return };
+    node.pod("p").await;
+    let mut spec = node.command("c", &["sleep", "1000"]);
+    spec.working_dir = "/w".to_owned();
+    let place = spec.root.join("w");
+    node.start("p", spec).await;
+    fs::remove_dir(&place).expect("was made");
+    for descriptor in 0..24 {
+        symlink(format!("/proc/self/fd/{descriptor}"), &place).expect("a link");
+        let spec = runtime::ExecSpec { args: vec!["true".to_owned()], env: Vec::new(), terminal: false, stdin: false };
+        let error = node.runtime.exec("p", "c", spec).await.expect_err("refused").to_string();
+        assert!(error.contains("chdir to /w: n"), "{descriptor}: {error}");
+        fs::remove_file(&place).expect("was made");
+    }
+}
+
+#[tokio::test]
+async fn mounts_spread_between_node_and_container_only_if_asked() {
+    let Some(node) = node().await else { return };
+    node.pod("p").await;
+    let shared = node.place.join("shared");
+    fs::create_dir(&shared).expect("a directory");
+    mount("tmpfs", &shared, MsFlags::empty());
+    mount("", &shared, MsFlags::MS_SHARED);
+    for name in ["private", "slave", "both", "node"] {
+        fs::create_dir(shared.join(name)).expect("a directory");
+    }
+    let mut spec = node.script(
+        "c",
+        "mount -t tmpfs none /private/private; mount -t tmpfs none /slave/slave; mount -t tmpfs none /both/both; echo done; sleep 1000",
+    );
+    spec.security.privileged = true;
+    spec.security.capabilities = vec!["CAP_SYS_ADMIN".to_owned()];
+    spec.mounts = vec![
+        volume(&shared, "/private", false),
+        Mount { propagate_from_host: true, ..volume(&shared, "/slave", false) },
+        Mount { propagate_to_host: true, propagate_from_host: true, ..volume(&shared, "/both", false) },
+    ];
+    let log = spec.log_path.clone();
+    node.start("p", spec).await;
+    while !node::logged(&log).contains("done") {
+        tokio::task::yield_now().await;
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let on_node: Vec<bool> = ["private", "slave", "both"].map(|name| mounts.contains(&shared.join(name).display().to_string())).to_vec();
+    assert_eq!(on_node, [false, false, true]);
+    mount("tmpfs", &shared.join("node"), MsFlags::empty());
+    fs::write(shared.join("node/file"), "").expect("writes");
+    assert_eq!(
+        node.ask("p", "c", "ls -d /private/node/file /slave/node/file /both/node/file 2>/dev/null").await,
+        "/both/node/file\n/slave/node/file\n"
+    );
+    node.runtime.remove_sandbox("p").await.expect("removes");
+    nix::mount::umount2(&shared, nix::mount::MntFlags::MNT_DETACH).expect("unmounts");
+}
+
+fn mount(kind: &str, place: &std::path::Path, flags: MsFlags) {
+    let kind = Some(kind).filter(|kind| !kind.is_empty());
+    nix::mount::mount(kind, place, kind, flags, None::<&str>).expect("mounts");
+}
+
+#[tokio::test]
+async fn a_pod_may_use_the_nodes_network() {
+    let Some(node) = node().await else { return };
+    let spec = runtime::SandboxSpec { host_network: true, ..sandbox("p") };
+    let sandbox = node.runtime.create_sandbox(spec).await.expect("a sandbox");
+    let pid = node.start("p", node.command("c", &["sleep", "1000"])).await;
+    let namespace = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).expect("a namespace");
+    assert_eq!(namespace(&pid.to_string(), "net"), namespace("self", "net"));
+    assert_ne!(namespace(&sandbox.shim_pid.to_string(), "ipc"), namespace("self", "ipc"));
+}
+
+#[tokio::test]
+async fn the_filter_refuses_what_the_kernel_would_allow() {
+    let Some(mut node) = node().await else { return };
+    node.pod("p").await;
+    for (id, seccomp, code) in [("filtered", runtime::Seccomp::RuntimeDefault, 1), ("free", runtime::Seccomp::Unconfined, 0)] {
+        // Anybody may make a user namespace.
+        let mut spec = node.script(id, "busybox unshare -U true 2>/dev/null");
+        spec.security.seccomp = seccomp;
+        spec.security.capabilities.clear();
+        assert_eq!(node.run("p", spec).await.0.code, code, "{id}");
+    }
 }

@@ -112,7 +112,7 @@ async fn removing_leaves_nothing_behind() {
 
 /// Control groups of the node.
 fn groups(place: &Path) -> Vec<PathBuf> {
-    let parent = crate::node::config(place).cgroup_parent;
+    let parent = crate::node::config(place).cgroup_parent.replace("/one", "");
     let trees = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
     trees.map(|tree| tree.path().join(&parent)).filter(|group| group.exists()).collect()
 }
@@ -230,6 +230,7 @@ async fn killing_the_server_disturbs_nobody_and_loses_no_exit() {
         ContainerState::Running { .. } => assert_eq!(next.exit_of("short").await.code, 5),
     }
     assert_eq!(next.ask("p", "long", "echo here").await, "here\n");
+    while !next.ask("p", "long", "cat /proc/[0-9]*/cmdline | grep 424[2]").await.is_empty() {}
     next.runtime.remove_sandbox("p").await.expect("removes");
 }
 
@@ -241,6 +242,7 @@ async fn the_server_to_be_killed() {
     node.pod("p").await;
     node.start("p", node.command("long", &["sleep", "1000"])).await;
     node.start("p", node.script("short", "while ! [ -e /go ]; do sleep 0.01; done; echo end; exit 5")).await;
+    let _lost = node.exec("p", "long", &["sleep", "4242"]).await;
     fs::write(node.place.join("started"), "").expect("writes");
     std::future::pending::<()>().await;
 }

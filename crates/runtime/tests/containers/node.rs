@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runtime::{
-    ContainerSpec, Exec, ExecSpec, Exit, Opened, Resources, Runtime, RuntimeConfig, RuntimeEvent, Sandbox, SandboxSpec, Seccomp, Security, User,
+    ContainerSpec, Exec, ExecSpec, Exit, Opened, Resources, Runtime, RuntimeConfig, RuntimeEvent, Sandbox, SandboxSpec, Seccomp, Security,
+    User,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -43,7 +44,7 @@ pub fn config(place: &Path) -> RuntimeConfig {
     RuntimeConfig {
         run_dir: place.join("run"),
         executable: PathBuf::from(env!("CARGO_BIN_EXE_pod-shim")),
-        cgroup_parent: format!("steadfast-test/{name}"),
+        cgroup_parent: format!("steadfast-test-{name}/one"),
     }
 }
 
@@ -94,7 +95,10 @@ impl Node {
         if !root.exists() {
             fs::create_dir_all(root.join("bin")).expect("a directory");
             fs::hard_link(self.place.join("busybox"), root.join("bin/busybox")).expect("a link");
-            for name in ["sh", "sleep", "true", "cat", "ls", "id", "mknod", "tail", "touch", "hostname", "stat", "head", "tty", "kill", "mount", "grep"] {
+            for name in [
+                "sh", "sleep", "true", "cat", "ls", "id", "mknod", "tail", "touch", "hostname", "stat", "head", "tty", "kill", "mount",
+                "grep",
+            ] {
                 symlink("busybox", root.join("bin").join(name)).expect("a link");
             }
         }
