@@ -155,7 +155,7 @@ fn root_name(pod: &Pod, container: &str, attempt: u32) -> String {
 pub(crate) async fn remove_container(shared: &Shared, pod: &Pod, container: &str, attempt: u32) -> Result<(), OperationError> {
     shared.runtime.remove_container(uid(pod), &container_id(container, attempt)).await?;
     let unmounted = shared.images.unmount(&root_name(pod, container, attempt)).await;
-    unmounted.map_err(|error| OperationError::Root(error))
+    unmounted.map_err(OperationError::Root)
 }
 
 /// Finds or pulls the image, as the policy says, and mounts a root of it.

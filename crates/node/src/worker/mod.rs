@@ -51,18 +51,18 @@ pub(crate) enum Message {
 enum Done {
     Nothing,
     Address(String),
-    Sandbox(runtime::Sandbox),
+    Sandbox(Box<runtime::Sandbox>),
     Volumes(Prepared),
-    Image(PreparedImage),
+    Image(Box<PreparedImage>),
     Started(i64),
 }
 
 /// A task of the worker that ended.
 #[derive(Debug)]
 enum Finished {
-    Action(Action, Result<Done, OperationError>),
+    Action(Action, Box<Result<Done, OperationError>>),
     Written(Result<Box<Pod>, kube::Error>),
-    Refreshed(Result<Prepared, OperationError>),
+    Refreshed(Box<Result<Prepared, OperationError>>),
     Probed {
         container: String,
         attempt: u32,
@@ -309,7 +309,7 @@ impl Worker {
         }
         self.refreshing = true;
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
-        self.tasks.spawn(async move { Finished::Refreshed(volumes::prepare(&shared, &pod).await) });
+        self.tasks.spawn(async move { Finished::Refreshed(Box::new(volumes::prepare(&shared, &pod).await)) });
     }
 
     fn join(&mut self, ended: Result<(Id, Finished), tokio::task::JoinError>) {
@@ -334,13 +334,13 @@ impl Worker {
         match finished {
             Finished::Action(action, result) => {
                 self.in_flight.remove(&action);
-                match result {
+                match *result {
                     Ok(done) => self.done(action, done, now),
                     Err(error) => self.failed(action, &error, now),
                 }
             }
             Finished::Written(result) => self.written(result, now),
-            Finished::Refreshed(result) => self.refreshed(result, now),
+            Finished::Refreshed(result) => self.refreshed(*result, now),
             Finished::Probed { container, attempt, kind, began, found } => self.probed(&container, attempt, kind, began, found),
             Finished::Ended { container, attempt, exit, message } => self.memory.exited(&container, attempt, &exit, message),
         }

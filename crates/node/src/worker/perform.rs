@@ -58,7 +58,7 @@ impl Worker {
             if let Err(error) = &result {
                 shared.log(&pod).action_failed(&action, container.as_ref(), error);
             }
-            Finished::Action(action, result)
+            Finished::Action(action, Box::new(result))
         })
     }
 
@@ -112,7 +112,7 @@ impl Worker {
             (_, Done::Volumes(volumes)) => memory.volumes = Some(volumes),
             (Action::PrepareImage { container, attempt }, Done::Image(image)) => {
                 memory.containers.entry(container.clone()).or_default().image_for = Some(attempt);
-                memory.images.insert(container, image);
+                memory.images.insert(container, *image);
             }
             (Action::StartContainer { container, attempt }, Done::Started(started_at)) => {
                 let image_id = memory.images.get(&container).map(|image| image.image.digest.clone()).unwrap_or_default();
@@ -237,11 +237,11 @@ async fn perform(
     let uid = operation::uid(pod);
     match (action, container) {
         (Action::ReserveAddress, _) => Ok(Done::Address(operation::reserve_address(shared, pod).await?)),
-        (Action::CreateSandbox, _) => Ok(Done::Sandbox(operation::create_sandbox(shared, pod).await?)),
+        (Action::CreateSandbox, _) => Ok(Done::Sandbox(Box::new(operation::create_sandbox(shared, pod).await?))),
         (Action::AttachNetwork, _) => nothing(operation::attach(shared, pod, inputs.shim_pid.unwrap_or_default()).await),
         (Action::PrepareVolumes, _) => Ok(Done::Volumes(volumes::prepare(shared, pod).await?)),
         (Action::PrepareImage { attempt, .. }, Some(container)) => {
-            Ok(Done::Image(operation::prepare_image(shared, pod, container, *attempt).await?))
+            Ok(Done::Image(Box::new(operation::prepare_image(shared, pod, container, *attempt).await?)))
         }
         (Action::StartContainer { attempt, .. }, Some(container)) => {
             let lost = || OperationError::Hook("its image or its volumes are gone".to_owned());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use image::{ImageConfig, Images};
@@ -15,6 +16,8 @@ use network::{Cidr, NetworkConfig, PodNetwork};
 use node::{Agent, Config, Parts, Views};
 use runtime::{Runtime, RuntimeConfig};
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 mod server;
 
@@ -286,4 +289,78 @@ async fn a_crash_is_counted_and_its_log_is_kept() {
     }
     drop(agent);
     machine.clean().await;
+}
+
+/// Runs a command as kubectl does; gives its output, its errors and its status.
+async fn exec(agent: &Agent, query: &str, input: &[&[u8]]) -> (String, String, Value) {
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let client = async {
+        let mut request = format!("ws://n/exec/shop/web-0/main?{query}").into_client_request().expect("a request");
+        request.headers_mut().insert("sec-websocket-protocol", http::HeaderValue::from_static("v5.channel.k8s.io"));
+        let (mut socket, _) = tokio_tungstenite::client_async(request, near).await.expect("an upgrade");
+        for message in input {
+            socket.send(Message::binary(message.to_vec())).await.expect("it is sent");
+        }
+        let (mut output, mut errors, mut status) = (Vec::new(), Vec::new(), Value::Null);
+        while let Some(Ok(message)) = socket.next().await {
+            match message.into_data().split_first() {
+                Some((1, bytes)) => output.extend_from_slice(bytes),
+                Some((2, bytes)) => errors.extend_from_slice(bytes),
+                Some((3, bytes)) => status = serde_json::from_slice(bytes).expect("a status"),
+                _ => {}
+            }
+        }
+        (String::from_utf8_lossy(&output).into_owned(), String::from_utf8_lossy(&errors).into_owned(), status)
+    };
+    let (_, answer) = tokio::join!(agent.connection(far), client);
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_run_in_containers() {
+    let Some(machine) = Machine::new(5).await else { return };
+    let agent = machine.start().await;
+    machine.bind("web-0", json!({ "containers": [{ "name": "main", "image": BUSYBOX, "command": ["sleep", "1000"] }] }));
+    machine.until("web-0", ready).await;
+    let (output, errors, status) = exec(&agent, "command=sh&command=-c&command=echo+out;echo+err+>%262;exit+3&output=1&error=1", &[]).await;
+    assert_eq!((output.as_str(), errors.as_str()), ("out\n", "err\n"));
+    assert_eq!(status["details"]["causes"][0], json!({ "reason": "ExitCode", "message": "3" }));
+    let (output, _, status) = exec(&agent, "command=cat&input=1&output=1&error=1", &[b"\x00hello ", b"\x00world", b"\xff\x00"]).await;
+    assert_eq!((output.as_str(), &status["status"]), ("hello world", &json!("Success")));
+    let resize: &[u8] = b"\x04{\"Width\":99,\"Height\":33}";
+    let (output, _, _) = exec(&agent, "command=sh&input=1&output=1&tty=1", &[resize, b"\x00busybox stty size; exit\n"]).await;
+    assert!(output.contains("33 99"), "{output}");
+    let (_, _, status) = exec(&agent, "command=/none&output=1&error=1", &[]).await;
+    assert_eq!(status["status"], "Failure");
+    machine.server.delete("web-0", 0);
+    machine.gone("web-0").await;
+    drop(agent);
+    machine.clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn simulated_pods_are_ready_at_once_and_go_at_once() {
+    let server = Server::default();
+    let client = server.client();
+    let pods = views(&client).pods;
+    let nodes = node::simulated::start(client, pods, "simulated-", 3).await.expect("nodes");
+    assert_eq!(server.all("nodes").len(), 3);
+    let began = Instant::now();
+    for number in 0..300 {
+        let spec = json!({ "nodeName": format!("simulated-{}", number % 3), "containers": [{ "name": "main" }] });
+        server.put("pods", &format!("web-{number}"), json!({ "metadata": { "namespace": "shop" }, "spec": spec }));
+    }
+    for number in 0..300 {
+        server.until("pods", &format!("web-{number}"), |pod| pod.is_some_and(ready)).await;
+    }
+    println!("300 simulated pods: {:?}", began.elapsed());
+    let addresses: std::collections::BTreeSet<_> = server.all("pods").iter().map(|pod| pod["status"]["podIP"].to_string()).collect();
+    assert_eq!(addresses.len(), 300);
+    for number in 0..300 {
+        server.delete(&format!("web-{number}"), 30);
+    }
+    for number in 0..300 {
+        server.until("pods", &format!("web-{number}"), |pod| pod.is_none()).await;
+    }
+    drop(nodes);
 }
