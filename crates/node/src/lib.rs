@@ -41,7 +41,7 @@ mod tokens;
 mod volumes;
 mod worker;
 
-pub use agent::{Agent, StartError};
+pub use agent::{Agent, Connector, StartError};
 pub use sources::Views;
 
 /// What a node is called and where it keeps its things.
@@ -157,4 +157,3 @@ impl Drop for Task {
         self.0.abort();
     }
 }
-

@@ -155,11 +155,16 @@ fn root_name(pod: &Pod, container: &str, attempt: u32) -> String {
 pub(crate) async fn remove_container(shared: &Shared, pod: &Pod, container: &str, attempt: u32) -> Result<(), OperationError> {
     shared.runtime.remove_container(uid(pod), &container_id(container, attempt)).await?;
     let unmounted = shared.images.unmount(&root_name(pod, container, attempt)).await;
-    unmounted.map_err(|error| OperationError::Root(error))
+    unmounted.map_err(OperationError::Root)
 }
 
 /// Finds or pulls the image, as the policy says, and mounts a root of it.
-pub(crate) async fn prepare_image(shared: &Shared, pod: &Pod, container: &Container, attempt: u32) -> Result<PreparedImage, OperationError> {
+pub(crate) async fn prepare_image(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+) -> Result<PreparedImage, OperationError> {
     let reference = container.image.clone().unwrap_or_default();
     let image = obtain(shared, pod, container, &reference).await?;
     let mounted = shared.images.mount(&image, &root_name(pod, &container.name, attempt)).await;
@@ -198,7 +203,13 @@ async fn pull(shared: &Shared, pod: &Pod, container: &Container, reference: &str
 }
 
 /// Starts one attempt; returns when its command runs, with the time in nanoseconds.
-pub(crate) async fn start(shared: &Shared, pod: &Pod, container: &Container, attempt: u32, input: StartInput) -> Result<i64, OperationError> {
+pub(crate) async fn start(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    input: StartInput,
+) -> Result<i64, OperationError> {
     let log = shared.log(pod);
     let spec = specify(shared, pod, container, attempt, input).await?;
     log.event(Some(container), Normal, "Created", format!("Created container: {}", container.name));

@@ -120,8 +120,18 @@ fn conditions(pressure: Pressure, since: Timestamp, now: Timestamp) -> Vec<NodeC
     let Pressure { memory, disk } = pressure;
     let of = |holds: bool, yes: &'static str, no: &'static str| if holds { yes } else { no };
     vec![
-        condition("MemoryPressure", memory, of(memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"), "less than 100 MiB of memory is a shortage"),
-        condition("DiskPressure", disk, of(disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure"), "less than 5 % of free disk space is a shortage"),
+        condition(
+            "MemoryPressure",
+            memory,
+            of(memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"),
+            "less than 100 MiB of memory is a shortage",
+        ),
+        condition(
+            "DiskPressure",
+            disk,
+            of(disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure"),
+            "less than 5 % of free disk space is a shortage",
+        ),
         condition("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),
     ]

@@ -46,7 +46,9 @@ async fn rotate(shared: &Shared, log: &Large) -> io::Result<()> {
     let id = format!("{}-{attempt}", log.container);
     match shared.runtime.reopen_log(&log.uid, &id).await {
         // It has ended: nobody writes any more.
-        Err(runtime::RuntimeError::NotRunning(_) | runtime::RuntimeError::NoContainer { .. } | runtime::RuntimeError::NoSandbox(_)) => Ok(()),
+        Err(runtime::RuntimeError::NotRunning(_) | runtime::RuntimeError::NoContainer { .. } | runtime::RuntimeError::NoSandbox(_)) => {
+            Ok(())
+        }
         other => other.map_err(io::Error::other),
     }
 }
@@ -60,7 +62,8 @@ fn find_large(logs: &Path, limit: u64) -> io::Result<Vec<Large>> {
             let name = container.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let files = std::fs::read_dir(&container)?.filter_map(Result::ok);
             let is_large = |entry: &std::fs::DirEntry| {
-                entry.path().extension().is_some_and(|extension| extension == "log") && entry.metadata().is_ok_and(|metadata| metadata.len() > limit)
+                entry.path().extension().is_some_and(|extension| extension == "log")
+                    && entry.metadata().is_ok_and(|metadata| metadata.len() > limit)
             };
             large.extend(files.filter(is_large).map(|entry| Large { uid: uid.clone(), container: name.clone(), path: entry.path() }));
         }

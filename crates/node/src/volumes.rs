@@ -117,8 +117,8 @@ async fn from_api(shared: &Shared, pod: &Pod, volume: &Volume, uid: &str) -> Res
 /// The name of the field that says what the volume is.
 fn type_name(volume: &Volume) -> String {
     let json = serde_json::to_value(volume).unwrap_or_default();
-    let fields = json.as_object().into_iter().flat_map(|fields| fields.keys());
-    fields.filter(|field| *field != "name").cloned().next().unwrap_or_else(|| "unknown".to_owned())
+    let mut fields = json.as_object().into_iter().flat_map(|fields| fields.keys());
+    fields.find(|field| *field != "name").cloned().unwrap_or_else(|| "unknown".to_owned())
 }
 
 async fn empty_dir(shared: &Shared, pod: &Pod, source: &EmptyDirVolumeSource, path: PathBuf) -> Result<Made, String> {
@@ -134,7 +134,11 @@ async fn empty_dir(shared: &Shared, pod: &Pod, source: &EmptyDirVolumeSource, pa
     let pods = shared.paths.pods();
     blocking(move || {
         std::fs::create_dir_all(pods)?;
-        if in_memory { scratch::memory(&made, bytes)? } else { scratch::disk(&made)? }
+        if in_memory {
+            scratch::memory(&made, bytes)?
+        } else {
+            scratch::disk(&made)?
+        }
         match owner {
             Some((gid, policy)) if is_new => ownership::apply(&made, gid, false, policy),
             _ => Ok(()),
@@ -184,14 +188,25 @@ fn volume_path(volume: &PersistentVolume) -> Result<PathBuf, String> {
     match (spec.local, spec.host_path) {
         (Some(local), _) => Ok(PathBuf::from(local.path)),
         (_, Some(host_path)) => {
-            host_path::prepare(Path::new(&host_path.path), host_path.type_.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+            host_path::prepare(Path::new(&host_path.path), host_path.type_.as_deref().unwrap_or_default())
+                .map_err(|error| error.to_string())?;
             Ok(PathBuf::from(host_path.path))
         }
-        _ => Err(format!("PV {} is neither local nor hostPath; other types are not supported by this node", volume.metadata.name.clone().unwrap_or_default())),
+        _ => Err(format!(
+            "PV {} is neither local nor hostPath; other types are not supported by this node",
+            volume.metadata.name.clone().unwrap_or_default()
+        )),
     }
 }
 
-async fn config_map(shared: &Shared, pod: &Pod, name: &str, items: Option<&[KeyToPath]>, mode: i32, optional: bool) -> Result<Payload, String> {
+async fn config_map(
+    shared: &Shared,
+    pod: &Pod,
+    name: &str,
+    items: Option<&[KeyToPath]>,
+    mode: i32,
+    optional: bool,
+) -> Result<Payload, String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     match shared.sources.config_map(namespace, name).await.map_err(|error| error.to_string())? {
         Some(data) => content::select(&data, items, mode, optional).map_err(|error| format!("configmap {namespace}/{name} {error}")),

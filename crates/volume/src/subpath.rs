@@ -85,9 +85,8 @@ fn make_directory(parent: BorrowedFd<'_>, name: &Path) -> nix::Result<OwnedFd> {
 
 /// Links are followed only as far as they stay beneath the directory.
 fn open_beneath(directory: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let how =
+        OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     openat2(directory, path, how)
 }
 

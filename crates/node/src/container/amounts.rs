@@ -23,7 +23,9 @@ pub(crate) fn of_container(spec: &PodSpec, container: &Container, memory_capacit
 pub(crate) fn of_pod(spec: &PodSpec) -> Resources {
     let total = |name: &str| {
         let long_lived = roles(spec).filter(|(role, _)| *role != Role::Init);
-        long_lived.map(|(_, container)| quantity(container.resources.as_ref()?, name, true)).try_fold(Quantity::default(), |sum, limit| Some(sum + limit?))
+        long_lived
+            .map(|(_, container)| quantity(container.resources.as_ref()?, name, true))
+            .try_fold(Quantity::default(), |sum, limit| Some(sum + limit?))
     };
     // An init container may need more than the others together.
     let peak = |name: &str, all: Quantity| {
@@ -80,7 +82,9 @@ mod tests {
 
     #[test]
     fn requests_are_shares_and_limits_are_quotas() {
-        let spec = spec(json!([{ "name": "a", "resources": { "requests": { "cpu": "500m", "memory": "256Mi" }, "limits": { "cpu": "1500m", "memory": "512Mi" } } }]));
+        let spec = spec(
+            json!([{ "name": "a", "resources": { "requests": { "cpu": "500m", "memory": "256Mi" }, "limits": { "cpu": "1500m", "memory": "512Mi" } } }]),
+        );
         let resources = of_container(&spec, &spec.containers[0], 1 << 30);
         assert_eq!((resources.cpu_shares, resources.cpu_quota_us, resources.cpu_period_us), (Some(512), Some(150_000), Some(100_000)));
         assert_eq!((resources.memory_limit, resources.oom_score_adjust), (Some(512 << 20), Some(750)));

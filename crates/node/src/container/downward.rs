@@ -102,7 +102,12 @@ mod tests {
 
     fn with_facts<T>(look: impl FnOnce(&Facts<'_>) -> T) -> T {
         let (pod, allocatable) = (pod(), BTreeMap::from([("memory".to_owned(), "1Gi".parse().unwrap())]));
-        look(&Facts { pod: &pod, addresses: &["10.77.0.5".to_owned()], host_addresses: &["192.0.2.1".to_owned()], allocatable: &allocatable })
+        look(&Facts {
+            pod: &pod,
+            addresses: &["10.77.0.5".to_owned()],
+            host_addresses: &["192.0.2.1".to_owned()],
+            allocatable: &allocatable,
+        })
     }
 
     #[test]

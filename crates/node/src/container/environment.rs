@@ -264,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_service_is_told_by_its_address_and_ports() {
-        let service = json!({ "metadata": { "name": "my-db" }, "spec": { "clusterIP": "10.96.0.7", "ports": [{ "port": 5432, "name": "sql" }] } });
+        let service =
+            json!({ "metadata": { "name": "my-db" }, "spec": { "clusterIP": "10.96.0.7", "ports": [{ "port": 5432, "name": "sql" }] } });
         let variables: BTreeMap<_, _> = service_variables(&serde_json::from_value(service).unwrap()).into_iter().collect();
         assert_eq!(variables["MY_DB_SERVICE_HOST"], "10.96.0.7");
         assert_eq!(variables["MY_DB_SERVICE_PORT_SQL"], "5432");

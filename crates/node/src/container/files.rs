@@ -107,7 +107,11 @@ impl Lines {
     fn render(&self) -> String {
         let unique = |items: &[String], most: usize| {
             let mut kept: Vec<String> = Vec::new();
-            items.iter().for_each(|item| if !kept.contains(item) && kept.len() < most { kept.push(item.clone()) });
+            items.iter().for_each(|item| {
+                if !kept.contains(item) && kept.len() < most {
+                    kept.push(item.clone())
+                }
+            });
             kept
         };
         let mut text = String::new();
@@ -143,7 +147,8 @@ mod tests {
 
     #[test]
     fn cluster_names_come_first() {
-        let expected = "search shop.svc.cluster.local svc.cluster.local cluster.local corp.example\nnameserver 10.96.0.10\noptions ndots:5\n";
+        let expected =
+            "search shop.svc.cluster.local svc.cluster.local cluster.local corp.example\nnameserver 10.96.0.10\noptions ndots:5\n";
         assert_eq!(resolve(json!({ "containers": [] })), expected);
         let host_network = json!({ "containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet" });
         assert_eq!(resolve(host_network), expected);
@@ -166,7 +171,9 @@ mod tests {
 
     #[test]
     fn a_pod_knows_itself_by_its_full_name() {
-        let pod = pod(json!({ "containers": [], "hostname": "web-0", "subdomain": "web", "hostAliases": [{ "ip": "192.0.2.9", "hostnames": ["a", "b"] }] }));
+        let pod = pod(
+            json!({ "containers": [], "hostname": "web-0", "subdomain": "web", "hostAliases": [{ "ip": "192.0.2.9", "hostnames": ["a", "b"] }] }),
+        );
         let text = hosts(&pod, &["10.77.0.5".to_owned()], "cluster.local");
         assert!(text.contains("10.77.0.5\tweb-0.web.shop.svc.cluster.local\tweb-0\n"));
         assert!(text.ends_with("192.0.2.9\ta\tb\n"));

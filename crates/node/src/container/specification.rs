@@ -39,7 +39,8 @@ pub(crate) fn specification(parts: Ingredients<'_>) -> Result<ContainerSpec, Spe
     let Ingredients { pod, container, image, .. } = parts;
     let spec = pod.spec.clone().unwrap_or_default();
     let args = command(container, image, &parts.environment)?;
-    let working_dir = container.working_dir.clone().filter(|directory| !directory.is_empty()).or_else(|| image.working_dir.clone()).unwrap_or_default();
+    let working_dir =
+        container.working_dir.clone().filter(|directory| !directory.is_empty()).or_else(|| image.working_dir.clone()).unwrap_or_default();
     Ok(ContainerSpec {
         id: container_id(&container.name, parts.attempt),
         name: container.name.clone(),
@@ -74,10 +75,8 @@ fn command(container: &Container, image: &ImageConfig, environment: &Environment
 /// Every process has a path and knows its host; a terminal has a type.
 fn with_basics(environment: Environment, pod: &Pod, container: &Container) -> Vec<(String, String)> {
     let mut pairs = environment.into_pairs();
-    let mut basics = vec![
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-        ("HOSTNAME", files::hostname(pod)),
-    ];
+    let mut basics =
+        vec![("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()), ("HOSTNAME", files::hostname(pod))];
     if container.tty == Some(true) {
         basics.push(("TERM", "xterm".to_owned()));
     }
@@ -107,7 +106,8 @@ mod tests {
     #[test]
     fn commands_follow_the_table_of_the_documentation() {
         let image = ImageConfig { entrypoint: vec!["entry".to_owned()], cmd: vec!["cmd".to_owned()], ..ImageConfig::default() };
-        let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).filter(|words| !words.is_empty());
+        let words =
+            |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).filter(|words| !words.is_empty());
         for (own, args, expected) in [
             (&[][..], &[][..], &["entry", "cmd"][..]),
             (&["own"], &[], &["own"]),

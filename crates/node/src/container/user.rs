@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn the_specification_goes_before_the_image() {
-        let pod = PodSecurityContext { run_as_user: Some(7), fs_group: Some(2000), supplemental_groups: Some(vec![30]), ..Default::default() };
+        let pod =
+            PodSecurityContext { run_as_user: Some(7), fs_group: Some(2000), supplemental_groups: Some(vec![30]), ..Default::default() };
         assert_eq!(user("redis", pod.clone(), SecurityContext::default()), Ok((7, 0, vec![30, 2000])));
         let own = SecurityContext { run_as_user: Some(999), run_as_group: Some(1), ..Default::default() };
         assert_eq!(user("", pod, own), Ok((999, 1, vec![30, 500, 2000])));

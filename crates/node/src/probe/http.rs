@@ -49,7 +49,8 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
     let connection = AbortOnDrop(tokio::spawn(connection).abort_handle());
     let path = if request.path.starts_with('/') { request.path.clone() } else { format!("/{}", request.path) };
-    let mut builder = http::Request::get(path).header("User-Agent", "kube-probe/1.36").header("Accept", "*/*").header("Connection", "close");
+    let mut builder =
+        http::Request::get(path).header("User-Agent", "kube-probe/1.36").header("Accept", "*/*").header("Connection", "close");
     let has_host = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
     if !has_host {
         builder = builder.header("Host", format!("{}:{}", request.address, request.port));

@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn ports_are_found_by_number_and_by_name() {
-        let container: Container = serde_json::from_value(json!({ "name": "c", "ports": [{ "name": "web", "containerPort": 8080 }] })).unwrap();
+        let container: Container =
+            serde_json::from_value(json!({ "name": "c", "ports": [{ "name": "web", "containerPort": 8080 }] })).unwrap();
         assert_eq!(port(&container, &IntOrString::Int(80)), Ok(80));
         assert_eq!(port(&container, &IntOrString::String("web".to_owned())), Ok(8080));
         assert!(port(&container, &IntOrString::String("none".to_owned())).is_err());

@@ -18,7 +18,10 @@ pub(super) enum Said {
     Input(Vec<u8>),
     /// No more input.
     InputEnds,
-    Resize { width: u16, height: u16 },
+    Resize {
+        width: u16,
+        height: u16,
+    },
     Nothing,
 }
 

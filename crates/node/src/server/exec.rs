@@ -45,7 +45,12 @@ struct Order {
 }
 
 /// Accepts the upgrade and runs the command behind it.
-pub(super) fn serve(shared: &Arc<Shared>, pod: &Pod, container: &str, mut request: Request<Incoming>) -> Result<Response<Body>, RequestError> {
+pub(super) fn serve(
+    shared: &Arc<Shared>,
+    pod: &Pod,
+    container: &str,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, RequestError> {
     let order = order(shared, pod, container, request.uri().query().unwrap_or_default())?;
     let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let (key, offered) = (text(header::SEC_WEBSOCKET_KEY), text(header::SEC_WEBSOCKET_PROTOCOL));
@@ -122,11 +127,7 @@ impl Order {
     }
 
     /// Runs the command to its end. `None` if the client went away first.
-    async fn run(
-        self,
-        stream: &mut futures::stream::SplitStream<Socket>,
-        sender: &mpsc::Sender<Message>,
-    ) -> Result<Option<Exit>, String> {
+    async fn run(self, stream: &mut futures::stream::SplitStream<Socket>, sender: &mpsc::Sender<Message>) -> Result<Option<Exit>, String> {
         let started = self.runtime.exec(&self.uid, &self.container_id, self.spec.clone()).await;
         let exec = started.map_err(|error| error.to_string())?;
         let stdin = exec.stdin.map(writer).transpose().map_err(|error| error.to_string())?;

@@ -191,7 +191,10 @@ mod tests {
         fs::write(&old, "a\nb\n").unwrap();
         fs::write(&live, "c\nd\n").unwrap();
         let tail = |count| all(&mut Lines::open(vec![old.clone(), live.clone()], &live, Some(count)).unwrap());
-        assert_eq!([tail(0), tail(1), tail(2), tail(3), tail(4), tail(9)], ["", "d\n", "c\nd\n", "b\nc\nd\n", "a\nb\nc\nd\n", "a\nb\nc\nd\n"]);
+        assert_eq!(
+            [tail(0), tail(1), tail(2), tail(3), tail(4), tail(9)],
+            ["", "d\n", "c\nd\n", "b\nc\nd\n", "a\nb\nc\nd\n", "a\nb\nc\nd\n"]
+        );
     }
 
     #[tokio::test]

@@ -71,7 +71,10 @@ pub(super) fn serve(shared: &Arc<Shared>, pod: &Pod, container: &str, options: O
     let attempt = if options.previous { attempts.pop() } else { newest };
     let attempt = attempt.ok_or_else(|| match options.previous {
         true => RequestError::Bad(format!("previous terminated container \"{container}\" in pod \"{name}\" not found")),
-        false => RequestError::Bad(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {}", waiting_reason(pod, container))),
+        false => RequestError::Bad(format!(
+            "container \"{container}\" in pod \"{name}\" is waiting to start: {}",
+            waiting_reason(pod, container)
+        )),
     })?;
     let id = (operations::uid(pod).to_owned(), container_id(container, attempt));
     let reader = Reader { path: directory.join(format!("{attempt}.log")), id, running: shared.running.subscribe(), options };

@@ -167,7 +167,12 @@ fn adopt(container: &mut Container, status: &ContainerStatus, now: Timestamp) {
             message: end.message.clone(),
         },
     };
-    container.attempts.push(Attempt { number, state: AttemptState::Ended(ended), image_id: status.image_id.clone(), earlier_sandbox: true });
+    container.attempts.push(Attempt {
+        number,
+        state: AttemptState::Ended(ended),
+        image_id: status.image_id.clone(),
+        earlier_sandbox: true,
+    });
     container.crashes = number;
 }
 
@@ -194,7 +199,8 @@ fn probers(pod: &Pod, name: &str, container: &Container) -> Vec<((String, Kind),
     let found = pod.spec.iter().flat_map(plan::pod::roles).find(|(_, spec)| spec.name == name);
     let Some((_, spec)) = found else { return Vec::new() };
     let known = [(Kind::Startup, container.startup), (Kind::Liveness, container.liveness), (Kind::Readiness, container.readiness)];
-    let prober = |(kind, known): (Kind, Option<bool>)| Some(((name.to_owned(), kind), Prober::new(kind, kind.of(spec)?, *started_at, known)));
+    let prober =
+        |(kind, known): (Kind, Option<bool>)| Some(((name.to_owned(), kind), Prober::new(kind, kind.of(spec)?, *started_at, known)));
     known.into_iter().filter_map(prober).collect()
 }
 
@@ -218,7 +224,8 @@ mod tests {
 
     fn pod(status: serde_json::Value) -> Pod {
         let spec = json!({ "containers": [{ "name": "redis", "readinessProbe": { "exec": { "command": ["ping"] } } }] });
-        serde_json::from_value(json!({ "metadata": { "name": "p", "namespace": "n", "uid": "u" }, "spec": spec, "status": status })).unwrap()
+        serde_json::from_value(json!({ "metadata": { "name": "p", "namespace": "n", "uid": "u" }, "spec": spec, "status": status }))
+            .unwrap()
     }
 
     fn sandbox(containers: Vec<runtime::Container>) -> runtime::Sandbox {

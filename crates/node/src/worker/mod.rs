@@ -37,7 +37,10 @@ pub(crate) enum Message {
     Pod(Arc<Pod>),
     /// The object is gone from the API.
     Gone,
-    Exited { container_id: String, exit: Exit },
+    Exited {
+        container_id: String,
+        exit: Exit,
+    },
     SandboxLost,
     /// A ConfigMap or Secret of this name changed in the pod's namespace.
     Changed(String),
@@ -48,21 +51,32 @@ pub(crate) enum Message {
 enum Done {
     Nothing,
     Address(String),
-    Sandbox(runtime::Sandbox),
+    Sandbox(Box<runtime::Sandbox>),
     Volumes(Prepared),
-    Image(PreparedImage),
+    Image(Box<PreparedImage>),
     Started(i64),
 }
 
 /// A task of the worker that ended.
 #[derive(Debug)]
 enum Finished {
-    Action(Action, Result<Done, OperationError>),
+    Action(Action, Box<Result<Done, OperationError>>),
     Written(Result<Box<Pod>, kube::Error>),
-    Refreshed(Result<Prepared, OperationError>),
-    Probed { container: String, attempt: u32, kind: Kind, began: Timestamp, found: Result<(), String> },
+    Refreshed(Box<Result<Prepared, OperationError>>),
+    Probed {
+        container: String,
+        attempt: u32,
+        kind: Kind,
+        began: Timestamp,
+        found: Result<(), String>,
+    },
     /// A container's end, with what it left as its last words.
-    Ended { container: String, attempt: u32, exit: Exit, message: Option<String> },
+    Ended {
+        container: String,
+        attempt: u32,
+        exit: Exit,
+        message: Option<String>,
+    },
 }
 
 /// The worker of one pod.
@@ -235,7 +249,12 @@ impl Worker {
             Message::Gone => self.gone = true,
             Message::SandboxLost => {
                 if self.memory.sandbox == Sandbox::Ready {
-                    self.shared.log(&self.pod).event(None, Normal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned());
+                    self.shared.log(&self.pod).event(
+                        None,
+                        Normal,
+                        "SandboxChanged",
+                        "Pod sandbox changed, it will be killed and re-created.".to_owned(),
+                    );
                     self.memory.sandbox_gone(Sandbox::Lost, Timestamp::now());
                 }
             }
@@ -290,7 +309,7 @@ impl Worker {
         }
         self.refreshing = true;
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
-        self.tasks.spawn(async move { Finished::Refreshed(volumes::prepare(&shared, &pod).await) });
+        self.tasks.spawn(async move { Finished::Refreshed(Box::new(volumes::prepare(&shared, &pod).await)) });
     }
 
     fn join(&mut self, ended: Result<(Id, Finished), tokio::task::JoinError>) {
@@ -315,13 +334,13 @@ impl Worker {
         match finished {
             Finished::Action(action, result) => {
                 self.in_flight.remove(&action);
-                match result {
+                match *result {
                     Ok(done) => self.done(action, done, now),
                     Err(error) => self.failed(action, &error, now),
                 }
             }
             Finished::Written(result) => self.written(result, now),
-            Finished::Refreshed(result) => self.refreshed(result, now),
+            Finished::Refreshed(result) => self.refreshed(*result, now),
             Finished::Probed { container, attempt, kind, began, found } => self.probed(&container, attempt, kind, began, found),
             Finished::Ended { container, attempt, exit, message } => self.memory.exited(&container, attempt, &exit, message),
         }
@@ -375,7 +394,9 @@ impl Worker {
                 continue;
             }
             let message = match reason.as_str() {
-                "CrashLoopBackOff" => format!("Back-off restarting failed container {} in pod {}", container.name, operation::name(&self.pod)),
+                "CrashLoopBackOff" => {
+                    format!("Back-off restarting failed container {} in pod {}", container.name, operation::name(&self.pod))
+                }
                 "ImagePullBackOff" => format!("Back-off pulling image \"{}\"", container.image),
                 _ => continue,
             };

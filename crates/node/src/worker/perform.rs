@@ -58,7 +58,7 @@ impl Worker {
             if let Err(error) = &result {
                 shared.log(&pod).action_failed(&action, container.as_ref(), error);
             }
-            Finished::Action(action, result)
+            Finished::Action(action, Box::new(result))
         })
     }
 
@@ -112,7 +112,7 @@ impl Worker {
             (_, Done::Volumes(volumes)) => memory.volumes = Some(volumes),
             (Action::PrepareImage { container, attempt }, Done::Image(image)) => {
                 memory.containers.entry(container.clone()).or_default().image_for = Some(attempt);
-                memory.images.insert(container, image);
+                memory.images.insert(container, *image);
             }
             (Action::StartContainer { container, attempt }, Done::Started(started_at)) => {
                 let image_id = memory.images.get(&container).map(|image| image.image.digest.clone()).unwrap_or_default();
@@ -145,7 +145,9 @@ impl Worker {
                 self.memory.containers.entry(container.clone()).or_default().post_start = plan::pod::Hook::Failed;
             }
             // The container ended meanwhile: its end is told soon.
-            Action::Terminate { container, .. } if is_over(error) => change_stop(&mut self.memory, container, |stop| stop.terminated = true),
+            Action::Terminate { container, .. } if is_over(error) => {
+                change_stop(&mut self.memory, container, |stop| stop.terminated = true)
+            }
             Action::Kill { container, .. } if is_over(error) => change_stop(&mut self.memory, container, |stop| stop.killed = true),
             _ => self.memory.failed(action, error.reason(), error.to_string(), now),
         }
@@ -170,7 +172,8 @@ impl Worker {
     /// Begins the probes that are due.
     pub(super) fn probe(&mut self, now: Timestamp) {
         let is_due = |key: &(String, Kind), at: Option<Timestamp>| self.may_probe(key) && at.is_some_and(|at| at <= now);
-        let due: Vec<_> = self.memory.probers.iter().filter(|(key, prober)| is_due(key, prober.next_at())).map(|(key, _)| key.clone()).collect();
+        let due: Vec<_> =
+            self.memory.probers.iter().filter(|(key, prober)| is_due(key, prober.next_at())).map(|(key, _)| key.clone()).collect();
         for key in due {
             let Some(target) = self.target(&key.0) else { continue };
             let Some(spec) = key.1.of(&target.1.container).cloned() else { continue };
@@ -187,14 +190,18 @@ impl Worker {
     fn target(&self, name: &str) -> Option<(u32, Target)> {
         let attempt = self.memory.containers.get(name)?.running()?;
         debug_assert!(matches!(attempt.state, AttemptState::Running { .. }));
-        Some((attempt.number, target(&self.shared, &self.pod, self.container(name)?, attempt.number, self.memory.address.clone().unwrap_or_default())))
+        Some((
+            attempt.number,
+            target(&self.shared, &self.pod, self.container(name)?, attempt.number, self.memory.address.clone().unwrap_or_default()),
+        ))
     }
 
     /// A probe ended.
     pub(super) fn probed(&mut self, name: &str, attempt: u32, kind: Kind, began: Timestamp, found: Result<(), String>) {
         let key = (name.to_owned(), kind);
         self.probing.remove(&key);
-        let same = self.memory.containers.get(name).and_then(|container| container.running()).is_some_and(|running| running.number == attempt);
+        let same =
+            self.memory.containers.get(name).and_then(|container| container.running()).is_some_and(|running| running.number == attempt);
         let Some(prober) = self.memory.probers.get_mut(&key).filter(|_| same) else { return };
         let outcome = if found.is_ok() { Outcome::Success } else { Outcome::Failure };
         let effect = prober.record(outcome, began, Timestamp::now());
@@ -220,15 +227,21 @@ struct Inputs {
     address: String,
 }
 
-async fn perform(shared: &Shared, pod: &Pod, action: &Action, container: Option<&Container>, inputs: Inputs) -> Result<Done, OperationError> {
+async fn perform(
+    shared: &Shared,
+    pod: &Pod,
+    action: &Action,
+    container: Option<&Container>,
+    inputs: Inputs,
+) -> Result<Done, OperationError> {
     let uid = operation::uid(pod);
     match (action, container) {
         (Action::ReserveAddress, _) => Ok(Done::Address(operation::reserve_address(shared, pod).await?)),
-        (Action::CreateSandbox, _) => Ok(Done::Sandbox(operation::create_sandbox(shared, pod).await?)),
+        (Action::CreateSandbox, _) => Ok(Done::Sandbox(Box::new(operation::create_sandbox(shared, pod).await?))),
         (Action::AttachNetwork, _) => nothing(operation::attach(shared, pod, inputs.shim_pid.unwrap_or_default()).await),
         (Action::PrepareVolumes, _) => Ok(Done::Volumes(volumes::prepare(shared, pod).await?)),
         (Action::PrepareImage { attempt, .. }, Some(container)) => {
-            Ok(Done::Image(operation::prepare_image(shared, pod, container, *attempt).await?))
+            Ok(Done::Image(Box::new(operation::prepare_image(shared, pod, container, *attempt).await?)))
         }
         (Action::StartContainer { attempt, .. }, Some(container)) => {
             let lost = || OperationError::Hook("its image or its volumes are gone".to_owned());
@@ -256,7 +269,14 @@ fn nothing(result: Result<(), OperationError>) -> Result<Done, OperationError> {
     result.map(|()| Done::Nothing)
 }
 
-async fn hook(shared: &Shared, pod: &Pod, container: &Container, attempt: u32, inputs: Inputs, at_start: bool) -> Result<Done, OperationError> {
+async fn hook(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    inputs: Inputs,
+    at_start: bool,
+) -> Result<Done, OperationError> {
     let lifecycle = container.lifecycle.clone().unwrap_or_default();
     let handler = if at_start { lifecycle.post_start } else { lifecycle.pre_stop };
     let Some(handler) = handler else { return Ok(Done::Nothing) };

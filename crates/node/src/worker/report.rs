@@ -40,7 +40,9 @@ fn fields(status: &PodStatus) -> Map<String, Value> {
 fn conditions(recorded: &PodStatus, new: &PodStatus) -> Vec<Value> {
     let before = |name: &str| recorded.conditions.iter().flatten().find(|condition| condition.type_ == name);
     let new = new.conditions.iter().flatten();
-    new.filter(|condition| before(&condition.type_) != Some(*condition)).map(|condition| with_nulls(condition, before(&condition.type_))).collect()
+    new.filter(|condition| before(&condition.type_) != Some(*condition))
+        .map(|condition| with_nulls(condition, before(&condition.type_)))
+        .collect()
 }
 
 /// Fields that the condition no longer has are to be removed.

@@ -77,7 +77,9 @@ fn wrong_node(spec: &PodSpec, node: &Node) -> Option<Rejection> {
     let labels = node.metadata.labels.clone().unwrap_or_default();
     let differs = |(key, value): (&String, &String)| labels.get(key) != Some(value);
     let wrong = spec.node_selector.iter().flatten().any(differs);
-    wrong.then(|| Rejection::new("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"))
+    wrong.then(|| {
+        Rejection::new("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+    })
 }
 
 /// Host ports as (address, protocol, port).

@@ -461,7 +461,9 @@ fn bound(spec: Value) -> Pod {
 
 #[test]
 fn what_the_node_can_not_take_is_refused_by_name() {
-    let other = bound(json!({ "containers": [{ "name": "c", "resources": { "requests": { "cpu": "1500m" } }, "ports": [{ "containerPort": 80, "hostPort": 80 }] }] }));
+    let other = bound(
+        json!({ "containers": [{ "name": "c", "resources": { "requests": { "cpu": "1500m" } }, "ports": [{ "containerPort": 80, "hostPort": 80 }] }] }),
+    );
     for (spec, reason) in [
         (json!({ "containers": [{ "name": "c" }] }), None),
         (json!({ "nodeSelector": { "disk": "hdd" }, "containers": [] }), Some("NodeAffinity")),
@@ -480,7 +482,9 @@ fn what_the_node_can_not_take_is_refused_by_name() {
 
 #[test]
 fn quality_of_service_follows_requests_and_limits() {
-    let of = |resources: Value| quality_of_service(bound(json!({ "containers": [{ "name": "c", "resources": resources }] })).spec.as_ref().unwrap());
+    let of = |resources: Value| {
+        quality_of_service(bound(json!({ "containers": [{ "name": "c", "resources": resources }] })).spec.as_ref().unwrap())
+    };
     assert_eq!(of(json!({})), "BestEffort");
     assert_eq!(of(json!({ "requests": { "cpu": "1" } })), "Burstable");
     assert_eq!(of(json!({ "limits": { "cpu": "1", "memory": "1Gi" } })), "Guaranteed");

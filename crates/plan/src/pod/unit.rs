@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, PodSpec};
 
-use super::observed::{Container, Ended, Hook, Observed};
 use super::after;
+use super::observed::{Container, Ended, Hook, Observed};
 
 /// What a container is to its pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
