@@ -1,8 +1,33 @@
-//! What an object must be, or becomes, before it is stored.
+//! What an object must be, or becomes, before it is stored, as far as that depends on other objects: its namespace exists, a
+//! pod has its service account, a service its address.
+//!
+//! A verb calls [`Admission::admit`] after defaults and before `prepare_*` and validation, for the main resource only (not
+//! for subresources), and [`Admitted::keep`] once the change is committed.
 
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use kinds::{Object, Resource};
+use store::Store;
 
 use crate::auth::Identity;
+use crate::error::ApiError;
+
+mod address;
+mod claim;
+mod namespace;
+mod pod;
+mod random;
+mod read;
+mod service;
+mod service_account;
+#[cfg(test)]
+mod tests;
+
+pub use address::{Range, RangeError};
+pub use random::suffix;
+use read::Reader;
+use service::Addresses;
 
 /// What is being done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +44,91 @@ pub struct Request<'a> {
     pub operation: Operation,
     /// Empty for a cluster-scoped object.
     pub namespace: &'a str,
+    /// The object's name; generated already.
     pub name: &'a str,
     /// The object as it is stored; `None` when it is created.
     pub old: Option<&'a dyn Object>,
     pub user: &'a Identity,
     /// Whether nothing is to be kept of this.
     pub dry_run: bool,
+}
+
+impl Request<'_> {
+    /// The refusal of this request, in upstream's words.
+    fn forbidden(&self, why: &str) -> ApiError {
+        let message = format!("{} {:?} is forbidden: {why}", self.resource.qualified(), self.name);
+        ApiError::Forbidden { resource: self.resource, name: self.name.to_owned(), message }
+    }
+
+    fn creates(&self) -> bool {
+        self.operation == Operation::Create
+    }
+}
+
+/// What was taken for an object that is not stored yet. Dropped without [`Admitted::keep`], it is given back.
+#[must_use = "what is not kept is given back"]
+#[derive(Debug, Default)]
+pub struct Admitted {
+    address: Option<service::Claimed>,
+}
+
+impl Admitted {
+    /// The change is stored: what was taken stays taken, and what the object no longer has is free.
+    pub fn keep(self) {
+        if let Some(address) = self.address {
+            address.keep();
+        }
+    }
+}
+
+/// The admission of one API server. All methods can be called from any task at once.
+#[derive(Clone)]
+pub struct Admission {
+    reader: Reader,
+    addresses: Addresses,
+}
+
+impl Admission {
+    /// Admission over a store, with services' addresses from this range. Reads all services to know what is taken.
+    pub async fn open(store: Arc<dyn Store>, services: Range) -> Result<Self, ApiError> {
+        let reader = Reader::new(store);
+        let addresses = Addresses::new(services);
+        for service in reader.list::<Service>("").await? {
+            addresses.restore(&service);
+        }
+        Ok(Self { reader, addresses })
+    }
+
+    /// Refuses a creation or a change, or completes the object. What a dry run takes is given back when [`Admitted`] is dropped.
+    pub async fn admit(&self, request: &Request<'_>, object: &mut dyn Object) -> Result<Admitted, ApiError> {
+        if request.creates() && request.resource.is_namespaced() {
+            namespace::check(&self.reader, request).await?;
+        }
+        if let Some(pod) = object.downcast_mut::<Pod>() {
+            if request.creates() {
+                pod::complete(&self.reader, request, pod).await?;
+            }
+        } else if let Some(claim) = object.downcast_mut::<PersistentVolumeClaim>() {
+            claim::complete(&self.reader, request, claim).await?;
+        } else if let Some(volume) = object.downcast_mut::<PersistentVolume>() {
+            if request.creates() {
+                claim::protect(&mut volume.metadata, claim::VOLUME_PROTECTION);
+            }
+        } else if let Some(service) = object.downcast_mut::<Service>() {
+            return Ok(Admitted { address: Some(service::complete(&self.addresses, request, service)?) });
+        }
+        Ok(Admitted::default())
+    }
+
+    /// Refuses what may not be deleted.
+    pub fn admit_delete(&self, request: &Request<'_>) -> Result<(), ApiError> {
+        namespace::check_delete(request)
+    }
+
+    /// The object is gone from the store: what it had is free. To be called for every object, of whatever kind.
+    pub fn deleted(&self, object: &dyn Object) {
+        if let Some(service) = object.downcast_ref::<Service>() {
+            self.addresses.release(service);
+        }
+    }
 }

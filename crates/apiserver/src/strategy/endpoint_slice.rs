@@ -52,7 +52,7 @@ impl Strategy for EndpointSlices {
 
 fn too_many(path: Path, found: usize, limit: usize) -> Option<FieldError> {
     let detail = format!("must have at most {limit} items");
-    (found > limit).then(|| FieldError { path, reason: Reason::TooMany, value: None, detail })
+    (found > limit).then_some(FieldError { path, reason: Reason::TooMany, value: None, detail })
 }
 
 fn endpoints(endpoints: &[Endpoint], kind: &str) -> Vec<FieldError> {

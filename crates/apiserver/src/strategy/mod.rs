@@ -123,6 +123,12 @@ impl<K> Plain<K> {
     }
 }
 
+impl<K> Default for Plain<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<K: Any> Strategy for Plain<K> {
     type Kind = K;
 }

@@ -88,7 +88,7 @@ pub(crate) const ENDPOINT_SLICE: Printer = Printer {
     cells: |object, now| {
         let slice: &EndpointSlice = typed(object);
         let ports: Vec<_> = slice.ports.iter().flatten().map(port_number).collect();
-        let addresses: Vec<_> = slice.endpoints.iter().flat_map(|endpoint| endpoint.addresses.clone()).collect();
+        let addresses: Vec<_> = slice.endpoints.iter().flatten().flat_map(|endpoint| endpoint.addresses.clone()).collect();
         vec![
             name(&slice.metadata),
             Value::from(slice.address_type.as_str()),

@@ -74,7 +74,7 @@ pub(crate) const POD_DISRUPTION_BUDGET: Printer = Printer {
             name(&budget.metadata),
             bound(spec.min_available),
             bound(spec.max_unavailable),
-            Value::from(budget.status.as_ref().map_or(0, |status| status.disruptions_allowed)),
+            Value::from(budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0)),
             age(&budget.metadata, now),
         ]
     },
