@@ -30,6 +30,9 @@ pub enum ApiError {
     /// The query's options contradict each other.
     #[error("{}", invalid_message(kind, "meta.k8s.io", "", errors))]
     InvalidOptions { kind: &'static str, errors: Vec<FieldError> },
+    /// The `autoscaling` Scale of an object is invalid.
+    #[error("{}", invalid_message("Scale", "autoscaling", name, errors))]
+    InvalidScale { name: String, errors: Vec<FieldError> },
     /// The state that a list's `continue` token belongs to is no longer kept.
     #[error(
         "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue \
@@ -89,7 +92,7 @@ impl ApiError {
             Self::Unauthorized { .. } => (401, "Unauthorized"),
             Self::Forbidden { .. } | Self::ForbiddenPath { .. } => (403, "Forbidden"),
             Self::NotFound { .. } | Self::NoRoute | Self::NoPath => (404, "NotFound"),
-            Self::InvalidOptions { .. } => (422, "Invalid"),
+            Self::InvalidOptions { .. } | Self::InvalidScale { .. } => (422, "Invalid"),
             Self::ContinueExpired { .. } => (410, "Expired"),
             Self::TooLargeRevision { .. } => (504, "Timeout"),
             Self::MethodNotAllowed => (405, "MethodNotAllowed"),
@@ -142,6 +145,13 @@ impl ApiError {
             Self::Invalid { resource, name, errors } => {
                 Some(StatusDetails { causes: Some(causes(errors)), ..about(resource, name, resource.kind) })
             }
+            Self::InvalidScale { name, errors } => Some(StatusDetails {
+                name: Some(name.clone()),
+                group: Some("autoscaling".to_owned()),
+                kind: Some("Scale".to_owned()),
+                causes: Some(causes(errors)),
+                ..StatusDetails::default()
+            }),
             Self::InvalidOptions { kind, errors } => Some(StatusDetails {
                 group: Some("meta.k8s.io".to_owned()),
                 kind: Some((*kind).to_owned()),

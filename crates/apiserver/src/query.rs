@@ -24,7 +24,8 @@ impl Query {
 
     /// The first value of a key; `None` when it is absent or empty.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.all(key).next().filter(|value| !value.is_empty())
+        let (_, value) = self.0.iter().find(|(own, _)| own == key)?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// All values of a key.

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kinds::{Object, Resource};
 use store::{Change, CommitError, Expected};
 
-use crate::admit::{Operation, Request};
+use crate::admit::{Admitted, Operation, Request};
 use crate::context::Context;
 use crate::decode::Decoded;
 use crate::deletion;
@@ -85,7 +85,6 @@ async fn create_named(
     let mut errors = metadata::validate_create(object.meta(), resource, strategy);
     errors.extend(strategy.validate(&*object));
     invalid(resource, &name, errors)?;
-    warnings.extend(admitted);
     warnings.extend(strategy.warnings(&*object));
     let key = keys::object(resource, namespace, &name);
     let exists = || ApiError::AlreadyExists { resource, name: name.clone() };
@@ -95,7 +94,10 @@ async fn create_named(
     }
     let draft = document::draft(resource, &*object);
     match context.shared.store.commit(&key, Expected::Absent, Change::Put(draft)).await {
-        Ok(event) => event.document.as_ref().map(|document| document.json().clone()).ok_or_else(lost),
+        Ok(event) => {
+            admitted.keep();
+            event.document.as_ref().map(|document| document.json().clone()).ok_or_else(lost)
+        }
         Err(CommitError::Conflict(_)) => Err(exists()),
         Err(error) => Err(stored::commit_error(&error)),
     }
@@ -150,9 +152,14 @@ pub async fn change(
     for _ in 0..ATTEMPTS {
         let Decoded { mut object, mut warnings } = make(&current)?;
         let conditional = check_identity(target, &*object, &current)?;
-        prepare(context, target, part, &mut *object, &current, &mut warnings).await?;
+        let admitted = prepare(context, target, part, &mut *object, &current, &mut warnings).await?;
         match store_change(context, target, &*object, &current).await {
-            Ok(json) => return Ok(Written { json, warnings }),
+            Ok(json) => {
+                if !target.dry_run {
+                    admitted.keep();
+                }
+                return Ok(Written { json, warnings });
+            }
             Err(Refused::Conflict(Some(entry))) if !conditional => current = Current::new(resource, entry)?,
             Err(Refused::Conflict(None)) => return Err(stored::not_found(resource, name)),
             Err(Refused::Conflict(Some(_))) => break,
@@ -206,7 +213,7 @@ async fn prepare(
     object: &mut dyn Object,
     current: &Current,
     warnings: &mut Vec<String>,
-) -> Result<(), ApiError> {
+) -> Result<Admitted, ApiError> {
     let Target { resource, namespace, name, dry_run } = target;
     let (strategy, old) = (strategy::of(resource), &*current.object);
     metadata::restore(object.meta_mut(), old.meta());
@@ -217,8 +224,12 @@ async fn prepare(
         Part::Status => strategy.prepare_status_update(object, old),
         Part::Internal => {}
     }
-    let request = Request { resource, operation: Operation::Update, namespace, name, old: Some(old), user: context.user, dry_run };
-    warnings.extend(context.shared.admission.admit(&request, object).await?);
+    let admitted = if part == Part::Main {
+        let request = Request { resource, operation: Operation::Update, namespace, name, old: Some(old), user: context.user, dry_run };
+        context.shared.admission.admit(&request, object).await?
+    } else {
+        Admitted::default()
+    };
     if resource.generation && strategy.spec_changed(object, old) {
         object.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
     }
@@ -227,7 +238,7 @@ async fn prepare(
     if part == Part::Main {
         warnings.extend(strategy.warnings(object));
     }
-    Ok(())
+    Ok(admitted)
 }
 
 fn change_errors(strategy: &dyn Erased, part: Part, object: &dyn Object, old: &dyn Object) -> Vec<FieldError> {
@@ -264,7 +275,7 @@ async fn store_change(context: &Context<'_>, target: Target<'_>, object: &dyn Ob
         error => Refused::Error(stored::commit_error(&error)),
     })?;
     if ends {
-        context.shared.admission.released(resource, object).await;
+        context.shared.admission.deleted(object);
     }
     Ok(event.document.as_ref().map_or_else(|| unchanged.restated(event.revision).json().clone(), |document| document.json().clone()))
 }

@@ -1,0 +1,196 @@
+//! What is served, for clients that ask before they act. Everything here is computed from the registry.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use kinds::registry::{RESOURCES, Subresource};
+use kinds::{Resource, Scope};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::error::ApiError;
+use crate::media;
+use crate::respond::{self, Response};
+
+/// `/version`.
+pub fn version() -> Response {
+    let version = json!({
+        "major": "1", "minor": "36", "gitVersion": "v1.36.2+steadfast", "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
+        "goVersion": "", "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, go_architecture()),
+    });
+    respond::value(StatusCode::OK, &version)
+}
+
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// `/api`.
+pub fn core_versions(headers: &HeaderMap) -> Result<Response, ApiError> {
+    match media::aggregated_discovery(headers)? {
+        Some(version) => Ok(aggregated(version, headers, |group| group.is_empty())),
+        None => Ok(respond::value(
+            StatusCode::OK,
+            &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+        )),
+    }
+}
+
+/// `/apis`.
+pub fn groups(headers: &HeaderMap) -> Result<Response, ApiError> {
+    match media::aggregated_discovery(headers)? {
+        Some(version) => Ok(aggregated(version, headers, |group| !group.is_empty())),
+        None => {
+            let groups: Vec<_> = group_names().into_iter().filter(|group| !group.is_empty()).map(group_value).collect();
+            Ok(respond::value(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
+        }
+    }
+}
+
+/// `/apis/<group>`.
+pub fn group(group: &str) -> Result<Response, ApiError> {
+    if group.is_empty() || !group_names().contains(&group) {
+        return Err(ApiError::NoPath);
+    }
+    let mut value = group_value(group);
+    value["kind"] = json!("APIGroup");
+    value["apiVersion"] = json!("v1");
+    Ok(respond::value(StatusCode::OK, &value))
+}
+
+/// `/api/v1`, `/apis/<group>/<version>`.
+pub fn resources(group: &str, version: &str) -> Result<Response, ApiError> {
+    let rows: Vec<_> = RESOURCES.iter().filter(|row| row.group == group && row.version == version).collect();
+    let Some(first) = rows.first() else { return Err(ApiError::NoPath) };
+    let mut resources = Vec::new();
+    for row in &rows {
+        resources.push(json!({
+            "name": row.plural, "singularName": row.singular, "namespaced": row.is_namespaced(), "kind": row.kind,
+            "verbs": verbs(row), "shortNames": row.short_names, "categories": row.categories,
+        }));
+        for &subresource in row.subresources {
+            let kind = response_kind(row, subresource);
+            resources.push(json!({
+                "name": format!("{}/{}", row.plural, subresource.name()), "singularName": "", "namespaced": row.is_namespaced(),
+                "group": kind.0, "version": kind.1, "kind": kind.2, "verbs": subresource_verbs(subresource),
+            }));
+        }
+    }
+    let list = json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": first.api_version(), "resources": resources,
+    });
+    Ok(respond::value(StatusCode::OK, &list))
+}
+
+/// The groups, each once, in the registry's order.
+pub fn group_names() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for row in RESOURCES {
+        if !names.contains(&row.group) {
+            names.push(row.group);
+        }
+    }
+    names
+}
+
+fn group_value(group: &str) -> Value {
+    let mut versions = Vec::new();
+    for row in RESOURCES.iter().filter(|row| row.group == group) {
+        let version = json!({"groupVersion": row.api_version(), "version": row.version});
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
+}
+
+fn verbs(row: &Resource) -> Vec<&'static str> {
+    let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    all.into_iter().filter(|&verb| row.delete_collection || verb != "deletecollection").collect()
+}
+
+fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
+    match subresource {
+        Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
+        Subresource::Binding | Subresource::Token => &["create"],
+        Subresource::Log => &["get"],
+        Subresource::Exec => &["create", "get"],
+        Subresource::Finalize => &["update"],
+    }
+}
+
+/// Group, version and kind of what a subresource takes or answers.
+fn response_kind(row: &Resource, subresource: Subresource) -> (&'static str, &'static str, &'static str) {
+    match subresource {
+        Subresource::Status | Subresource::Log | Subresource::Finalize => (row.group, row.version, row.kind),
+        Subresource::Scale => ("autoscaling", "v1", "Scale"),
+        Subresource::Binding => ("", "v1", "Binding"),
+        Subresource::Exec => ("", "v1", "PodExecOptions"),
+        Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
+    }
+}
+
+fn aggregated(version: &'static str, headers: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Response {
+    let items: Vec<_> = group_names().into_iter().filter(|group| wanted(group)).map(aggregated_group).collect();
+    let list = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items,
+    });
+    let content_type = match version {
+        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    };
+    tagged(respond::typed(StatusCode::OK, content_type, list.to_string()), list.to_string().as_bytes(), headers)
+}
+
+/// The response with its tag, or none of it if the client has it already.
+fn tagged(mut response: Response, content: &[u8], headers: &HeaderMap) -> Response {
+    let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(Sha256::digest(content)));
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        response = http::Response::new(respond::full(""));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response.headers_mut().insert(http::header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+fn aggregated_group(group: &str) -> Value {
+    let rows = RESOURCES.iter().filter(|row| row.group == group);
+    let resources: Vec<_> = rows.map(aggregated_resource).collect();
+    // Every group has one version.
+    let version = RESOURCES.iter().find(|row| row.group == group).map_or("v1", |row| row.version);
+    json!({
+        "metadata": {"name": group},
+        "versions": [{"version": version, "resources": resources, "freshness": "Current"}],
+    })
+}
+
+fn aggregated_resource(row: &Resource) -> Value {
+    let kind = |(group, version, kind): (&str, &str, &str)| json!({"group": group, "version": version, "kind": kind});
+    let subresources: Vec<_> = row
+        .subresources
+        .iter()
+        .map(|&subresource| {
+            json!({
+                "subresource": subresource.name(), "responseKind": kind(response_kind(row, subresource)),
+                "verbs": subresource_verbs(subresource),
+            })
+        })
+        .collect();
+    let scope = match row.scope {
+        Scope::Namespaced => "Namespaced",
+        Scope::Cluster => "Cluster",
+    };
+    json!({
+        "resource": row.plural, "responseKind": kind((row.group, row.version, row.kind)), "scope": scope,
+        "singularResource": row.singular, "verbs": verbs(row), "shortNames": row.short_names, "categories": row.categories,
+        "subresources": subresources,
+    })
+}
