@@ -50,6 +50,50 @@ impl std::ops::Add for Quantity {
     }
 }
 
+/// The canonical text of a quantity, as upstream stores it: `1000m` is `1`, `0.5` is `500m`, `1024Mi` is `1Gi`.
+pub fn canonical(text: &str) -> Result<String, ParseQuantityError> {
+    let Quantity { nanos } = text.parse()?;
+    let last = text.as_bytes().last();
+    Ok(match nanos {
+        _ if nanos.unsigned_abs() >= i128::MAX.unsigned_abs() => text.to_owned(),
+        0 => "0".to_owned(),
+        // A small binary number reads better as a decimal one, and a fraction can't be written otherwise.
+        _ if last == Some(&b'i') && nanos.abs() >= 1024 * NANOS && nanos % NANOS == 0 => binary(nanos / NANOS),
+        _ => decimal(nanos, text.ends_with(|c: char| c.is_ascii_digit()) && text.contains(['e', 'E'])),
+    })
+}
+
+fn binary(mut number: i128) -> String {
+    let mut suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].iter().peekable();
+    while number % 1024 == 0 && suffixes.len() > 1 {
+        number /= 1024;
+        suffixes.next();
+    }
+    format!("{number}{}", suffixes.peek().map_or("", |suffix| suffix))
+}
+
+fn decimal(mut number: i128, scientific: bool) -> String {
+    let mut exponent = -9;
+    while number % 1000 == 0 && exponent < 18 {
+        number /= 1000;
+        exponent += 3;
+    }
+    let suffix = match exponent {
+        0 => "",
+        other if scientific => return format!("{number}e{other}"),
+        -9 => "n",
+        -6 => "u",
+        -3 => "m",
+        3 => "k",
+        6 => "M",
+        9 => "G",
+        12 => "T",
+        15 => "P",
+        _ => "E",
+    };
+    format!("{number}{suffix}")
+}
+
 fn clamp(wide: i128) -> i64 {
     i64::try_from(wide).unwrap_or(if wide < 0 { i64::MIN } else { i64::MAX })
 }
@@ -156,6 +200,29 @@ mod tests {
     }
 
     #[test]
+    fn the_canonical_form_has_the_largest_suffix_that_keeps_the_number_whole() {
+        for (text, expected) in [
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1000", "1k"),
+            ("1500m", "1500m"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("512Ki", "512Ki"),
+            ("1073741824", "1073741824"),
+            ("0.5Ki", "512"),
+            ("-2000m", "-2"),
+            ("0Gi", "0"),
+            ("1e3", "1e3"),
+            ("1E", "1E"),
+            ("100e1", "1e3"),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Ok(expected), "{text}");
+        }
+        assert_eq!(canonical("lots"), Err(ParseQuantityError));
+    }
+
+    #[test]
     fn other_text_is_refused() {
         for text in ["", "abc", "1.2.3", "1 Gi", "--1", "1ki", "1e", ".", "1e999", "١"] {
             assert_eq!(text.parse::<Quantity>(), Err(ParseQuantityError), "{text}");
@@ -166,6 +233,10 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in "[-+]?[0-9.]{0,50}[a-zA-Z]{0,3}[-+]?[0-9]{0,4}") {
             let _ = text.parse::<Quantity>();
+            if let Ok(canonical) = canonical(&text) {
+                proptest::prop_assert_eq!(canonical.parse::<Quantity>(), text.parse::<Quantity>());
+                proptest::prop_assert_eq!(super::canonical(&canonical), Ok(canonical));
+            }
         }
     }
 }

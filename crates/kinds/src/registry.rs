@@ -201,8 +201,7 @@ const EVENTS_FIELDS: &[SelectableField] = &[
 
 const NODE_FIELDS: &[SelectableField] = &[SelectableField { absent: "false", ..at("spec.unschedulable", &[&["spec", "unschedulable"]]) }];
 
-const SERVICE_FIELDS: &[SelectableField] =
-    &[at("spec.clusterIP", &[&["spec", "clusterIP"]]), at("spec.type", &[&["spec", "type"]])];
+const SERVICE_FIELDS: &[SelectableField] = &[at("spec.clusterIP", &[&["spec", "clusterIP"]]), at("spec.type", &[&["spec", "type"]])];
 
 /// Every resource that is served, in discovery order. Of two views of the same objects, the one that is stored comes first.
 pub static RESOURCES: &[Resource] = &[

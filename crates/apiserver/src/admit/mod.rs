@@ -25,7 +25,6 @@ mod service_account;
 mod tests;
 
 pub use address::{Range, RangeError};
-pub use random::suffix;
 use read::Reader;
 use service::Addresses;
 
@@ -99,8 +98,12 @@ impl Admission {
         Ok(Self { reader, addresses })
     }
 
-    /// Refuses a creation or a change, or completes the object. What a dry run takes is given back when [`Admitted`] is dropped.
+    /// Refuses the request, or completes the object. What a dry run takes is given back when [`Admitted`] is dropped.
     pub async fn admit(&self, request: &Request<'_>, object: &mut dyn Object) -> Result<Admitted, ApiError> {
+        if request.operation == Operation::Delete {
+            namespace::check_delete(request)?;
+            return Ok(Admitted::default());
+        }
         if request.creates() && request.resource.is_namespaced() {
             namespace::check(&self.reader, request).await?;
         }
@@ -120,13 +123,8 @@ impl Admission {
         Ok(Admitted::default())
     }
 
-    /// Refuses what may not be deleted.
-    pub fn admit_delete(&self, request: &Request<'_>) -> Result<(), ApiError> {
-        namespace::check_delete(request)
-    }
-
     /// The object is gone from the store: what it had is free. To be called for every object, of whatever kind.
-    pub fn deleted(&self, object: &dyn Object) {
+    pub fn released(&self, object: &dyn Object) {
         if let Some(service) = object.downcast_ref::<Service>() {
             self.addresses.release(service);
         }

@@ -14,7 +14,7 @@ pub(super) fn number() -> u64 {
 }
 
 /// The random end of a generated name.
-pub fn suffix() -> String {
+pub(super) fn suffix() -> String {
     let base = ALPHABET.len() as u64;
     let mut number = number();
     let mut letter = || {

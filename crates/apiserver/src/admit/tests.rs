@@ -202,7 +202,7 @@ async fn an_address_is_free_again_when_its_service_is_not_stored_or_is_deleted()
     drop(world.create("services", "default", &mut object).await.unwrap());
     world.create("services", "default", &mut object).await.unwrap().keep();
     assert!(world.service("b", "10.96.0.50").await.is_err());
-    world.admission.deleted(object.as_ref());
+    world.admission.released(object.as_ref());
     world.service("b", "10.96.0.50").await.unwrap();
 }
 
@@ -282,6 +282,7 @@ async fn the_namespaces_the_cluster_needs_may_not_be_deleted() {
     let world = World::new().await;
     for (name, may) in [("default", false), ("kube-system", false), ("mine", true)] {
         let request = Request { name, operation: Operation::Delete, ..request("namespaces", &world.user) };
-        assert_eq!(world.admission.admit_delete(&request).is_ok(), may, "{name}");
+        let mut namespace = decode("namespaces", json!({"metadata": {"name": name}}));
+        assert_eq!(world.admission.admit(&request, namespace.as_mut()).await.is_ok(), may, "{name}");
     }
 }

@@ -168,6 +168,15 @@ pub(super) fn quantity(text: &QuantityText) -> Quantity {
     text.0.parse().unwrap_or_default()
 }
 
+/// Writes the amounts of a list in their canonical form.
+pub(super) fn canonical(list: &mut Option<BTreeMap<String, QuantityText>>) {
+    for amount in list.iter_mut().flat_map(BTreeMap::values_mut) {
+        if let Ok(text) = kinds::quantity::canonical(&amount.0) {
+            amount.0 = text;
+        }
+    }
+}
+
 /// The amount is not negative.
 pub(super) fn non_negative_quantity(path: Path, text: &QuantityText) -> Option<FieldError> {
     (quantity(text).signum() < 0).then(|| FieldError::invalid(path, text.0.as_str(), NON_NEGATIVE))

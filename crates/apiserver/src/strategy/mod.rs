@@ -13,7 +13,6 @@ use crate::field::FieldError;
 mod check;
 mod config_map;
 mod controller_revision;
-mod decode;
 mod endpoint_slice;
 mod endpoints;
 mod event;
@@ -33,8 +32,6 @@ mod stateful_set;
 mod storage_class;
 #[cfg(test)]
 mod tests;
-
-pub use decode::decode_check;
 
 /// Rules of one kind. Every method is pure; each has upstream's generic behaviour as its default.
 pub trait Strategy: Send + Sync {

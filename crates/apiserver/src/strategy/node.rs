@@ -12,9 +12,10 @@ impl Strategy for Nodes {
     type Kind = Node;
 
     fn default(&self, node: &mut Node) {
-        if let Some(status) = &mut node.status
-            && status.allocatable.is_none()
-        {
+        let Some(status) = &mut node.status else { return };
+        check::canonical(&mut status.capacity);
+        check::canonical(&mut status.allocatable);
+        if status.allocatable.is_none() {
             status.allocatable.clone_from(&status.capacity);
         }
     }

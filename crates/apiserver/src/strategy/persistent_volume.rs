@@ -30,6 +30,7 @@ impl Strategy for PersistentVolumes {
         if let Some(spec) = &mut volume.spec {
             fill(&mut spec.persistent_volume_reclaim_policy, "Retain");
             fill(&mut spec.volume_mode, "Filesystem");
+            check::canonical(&mut spec.capacity);
             if let Some(source) = &mut spec.host_path {
                 source.type_.get_or_insert_default();
             }

@@ -58,6 +58,10 @@ impl Strategy for PersistentVolumeClaims {
 pub(super) fn default(claim: &mut PersistentVolumeClaim) {
     if let Some(spec) = &mut claim.spec {
         fill(&mut spec.volume_mode, "Filesystem");
+        if let Some(resources) = &mut spec.resources {
+            check::canonical(&mut resources.limits);
+            check::canonical(&mut resources.requests);
+        }
     }
     fill(&mut claim.status.get_or_insert_default().phase, "Pending");
 }

@@ -11,6 +11,8 @@ use crate::field::{FieldError, Path};
 
 const FROZEN: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
 const ROLLING: &str = "RollingUpdate";
+/// The label of a pod's revision holds the set's name, a dash and a hash of ten characters, and has room for 63.
+const LONGEST_NAME: usize = 52;
 const ON_DELETE: &str = "OnDelete";
 
 /// The rules of StatefulSets.
@@ -66,6 +68,16 @@ impl Strategy for StatefulSets {
 
     fn validate_name(&self, name: &str) -> Option<String> {
         names::dns_label(name)
+    }
+
+    fn warnings(&self, set: &StatefulSet) -> Vec<String> {
+        let length = set.metadata.name.as_deref().map_or(0, str::len);
+        let warning = || {
+            format!(
+                "metadata.name: must be no more than {LONGEST_NAME} bytes, or the label controller-revision-hash of its pods is too long and none can be created"
+            )
+        };
+        (length > LONGEST_NAME).then(warning).into_iter().collect()
     }
 }
 

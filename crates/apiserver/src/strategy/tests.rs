@@ -1,8 +1,7 @@
 use kinds::{Object, Resource, registry};
 use serde_json::{Value, json};
 
-use super::{decode_check, metadata, of};
-use crate::error::ApiError;
+use super::{metadata, of};
 
 fn resource(plural: &str) -> &'static Resource {
     registry::RESOURCES.iter().find(|row| row.plural == plural).unwrap()
@@ -349,16 +348,12 @@ fn text_of_a_secret_becomes_data_and_is_not_kept() {
 }
 
 #[test]
-fn text_that_is_no_quantity_cannot_be_decoded() {
-    let memory = |text: Value| with(pod(), "/spec/containers/0/resources", json!({"limits": {"memory": text}}));
-    let error = decode_check(resource("pods"), &memory(json!("1 GB"))).unwrap_err();
-    assert!(matches!(error, ApiError::BadRequest { .. }));
-    assert!(
-        error.to_string().starts_with(r#"Pod in version "v1" cannot be handled as a Pod: quantities must match the regular expression"#)
-    );
-    for good in [json!("1Gi"), json!(1), json!(0.5)] {
-        decode_check(resource("pods"), &memory(good)).unwrap();
-    }
+fn quantities_are_kept_in_their_canonical_form() {
+    let value = with(pod(), "/spec/containers/0/resources", json!({"limits": {"cpu": 0.5, "memory": "1024Mi"}}));
+    let pod = prepared("pods", value).to_value();
+    assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"], json!({"cpu": "500m", "memory": "1Gi"}));
+    let claim = prepared("persistentvolumeclaims", with(claim(), "/spec/resources/requests/storage", json!("2048Mi"))).to_value();
+    assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "2Gi");
 }
 
 #[test]
@@ -368,4 +363,79 @@ fn grace_is_given_to_pods_on_a_node_only() {
     assert_eq!(grace(pod()), 0);
     assert_eq!(grace(with(pod(), "/spec/nodeName", json!("n"))), 30);
     assert_eq!(grace(with(with(pod(), "/spec/nodeName", json!("n")), "/spec/terminationGracePeriodSeconds", json!(-1))), 1);
+}
+
+#[test]
+fn a_name_too_long_for_the_labels_of_its_pods_is_warned_of() {
+    let strategy = of(resource("statefulsets"));
+    let named = |length: usize| with(set(), "/metadata/name", json!("x".repeat(length)));
+    assert_eq!(strategy.warnings(prepared("statefulsets", named(52)).as_ref()), Vec::<String>::new());
+    assert_eq!(strategy.warnings(prepared("statefulsets", named(53)).as_ref()).len(), 1);
+}
+
+#[test]
+fn a_pods_addresses_are_kept_in_both_forms() {
+    let strategy = of(resource("pods"));
+    let old = prepared("pods", pod());
+    let mut new = decode("pods", with(pod(), "/status", json!({"podIP": "10.0.0.1", "hostIP": "10.0.0.2"})));
+    strategy.prepare_status_update(new.as_mut(), old.as_ref());
+    let status = &new.to_value()["status"];
+    assert_eq!((&status["podIPs"], &status["hostIPs"]), (&json!([{"ip": "10.0.0.1"}]), &json!([{"ip": "10.0.0.2"}])));
+    assert_eq!(status["qosClass"], "BestEffort");
+}
+
+/// A good object of each kind, as a start for a bad one.
+fn good() -> Vec<(&'static str, Value)> {
+    let mut good = vec![("statefulsets", set()), ("pods", pod()), ("services", service()), ("persistentvolumeclaims", claim())];
+    good.extend(registry::RESOURCES.iter().map(|row| (row.plural, object("a"))));
+    good
+}
+
+fn any_value() -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    const TEXTS: &[&str] = &["", "None", "ü", "-1", "1e9", "a=b", "..", "/", "99999999999", "\u{0}"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        prop::sample::select(TEXTS).prop_map(Value::from)
+    ];
+    let names =
+        prop::sample::select(&["name", "spec", "containers", "ports", "matchLabels", "path", "storage", "cpu", "limits", "type"][..]);
+    leaf.prop_recursive(4, 24, 3, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::hash_map(names.clone(), inner, 0..3)
+                .prop_map(|map| map.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        ]
+    })
+}
+
+/// Puts a value somewhere into an object: the n-th place, depth first.
+fn place(target: &mut Value, n: &mut usize, value: &Value) {
+    if *n == 0 {
+        *target = value.clone();
+    }
+    *n = n.wrapping_sub(1);
+    match target {
+        Value::Object(map) => map.values_mut().for_each(|child| place(child, n, value)),
+        Value::Array(list) => list.iter_mut().for_each(|child| place(child, n, value)),
+        _ => {}
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_object_that_can_be_decoded_makes_a_rule_panic(which in 0..22_usize, mut n in 1..12_usize, value in any_value()) {
+        let (plural, base) = good().swap_remove(which);
+        let mut changed = base.clone();
+        place(&mut changed, &mut n, &value);
+        if let Ok(mut new) = (resource(plural).codec.from_value)(changed.clone()) {
+            let strategy = of(resource(plural));
+            strategy.default(new.as_mut());
+            strategy.warnings(new.as_ref());
+            refused(plural, changed.clone());
+            refused_update(plural, base, changed);
+        }
+    }
 }

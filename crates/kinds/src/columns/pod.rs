@@ -198,10 +198,7 @@ mod tests {
             (json!({"phase": "Running", "containerStatuses": [crash]}), "CrashLoopBackOff"),
             (json!({"phase": "Failed", "reason": "Evicted"}), "Evicted"),
             (json!({"phase": "Pending", "initContainerStatuses": [container(json!({"running": {}}))]}), "Init:0/2"),
-            (
-                json!({"phase": "Pending", "initContainerStatuses": [container(json!({"terminated": {"exitCode": 3}}))]}),
-                "Init:ExitCode:3",
-            ),
+            (json!({"phase": "Pending", "initContainerStatuses": [container(json!({"terminated": {"exitCode": 3}}))]}), "Init:ExitCode:3"),
             (
                 json!({"phase": "Failed", "containerStatuses": [container(json!({"terminated": {"exitCode": 137, "signal": 9}}))]}),
                 "Signal:9",

@@ -30,9 +30,7 @@ pub(crate) const PERSISTENT_VOLUME: Printer = Printer {
         let volume: &PersistentVolume = typed(object);
         let spec = volume.spec.clone().unwrap_or_default();
         let status = volume.status.clone().unwrap_or_default();
-        let claim = spec.claim_ref.map(|claim| {
-            format!("{}/{}", claim.namespace.unwrap_or_default(), claim.name.unwrap_or_default())
-        });
+        let claim = spec.claim_ref.map(|claim| format!("{}/{}", claim.namespace.unwrap_or_default(), claim.name.unwrap_or_default()));
         vec![
             name(&volume.metadata),
             Value::from(storage(spec.capacity.as_ref())),

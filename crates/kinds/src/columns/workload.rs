@@ -50,12 +50,7 @@ pub(crate) const CONTROLLER_REVISION: Printer = Printer {
                 None => format!("{kind}/{}", owner.name),
             }
         });
-        vec![
-            name(&revision.metadata),
-            Value::from(or_none(owner.as_deref())),
-            Value::from(revision.revision),
-            age(&revision.metadata, now),
-        ]
+        vec![name(&revision.metadata), Value::from(or_none(owner.as_deref())), Value::from(revision.revision), age(&revision.metadata, now)]
     },
 };
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{
     VolumeProjection,
 };
 
-use crate::strategy::check::{fill, some};
+use crate::strategy::check::{canonical, fill, some};
 
 /// Permission bits of files that a volume makes, when nobody says: 0644.
 const FILE_MODE: i32 = 0o644;
@@ -58,7 +58,9 @@ fn container(container: &mut Container) {
     fill(&mut container.image_pull_policy, policy);
     fill(&mut container.termination_message_path, "/dev/termination-log");
     fill(&mut container.termination_message_policy, "File");
-    container.resources.get_or_insert_default();
+    let resources = container.resources.get_or_insert_default();
+    canonical(&mut resources.limits);
+    canonical(&mut resources.requests);
     for port in container.ports.iter_mut().flatten() {
         fill(&mut port.protocol, "TCP");
     }

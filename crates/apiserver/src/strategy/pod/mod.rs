@@ -1,6 +1,6 @@
 //! Pods, and the templates that pods are made from.
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus, PodTemplateSpec};
 
 use super::{Strategy, check, metadata};
 use crate::field::{FieldError, Path};
@@ -51,11 +51,11 @@ impl Strategy for Pods {
         pod.spec.clone_from(&old.spec);
         pod.metadata.deletion_timestamp.clone_from(&old.metadata.deletion_timestamp);
         pod.metadata.owner_references.clone_from(&old.metadata.owner_references);
-        if let (Some(status), Some(old)) = (&mut pod.status, &old.status)
-            && check::some(status.qos_class.as_ref()).is_none()
-        {
-            status.qos_class.clone_from(&old.qos_class);
+        let Some(status) = &mut pod.status else { return };
+        if check::some(status.qos_class.as_ref()).is_none() {
+            status.qos_class = old.status.as_ref().and_then(|old| old.qos_class.clone());
         }
+        repeat_addresses(status);
     }
 
     fn spec_changed(&self, pod: &Pod, old: &Pod) -> bool {
@@ -96,6 +96,16 @@ impl Strategy for Pods {
             // Upstream takes a negative period for one second.
             _ => spec.and_then(|spec| spec.termination_grace_period_seconds).map_or(30, |period| if period < 0 { 1 } else { period }),
         }
+    }
+}
+
+/// Whoever reports one address reports the list of them as well, even if it does not know that.
+fn repeat_addresses(status: &mut PodStatus) {
+    if let Some(ip) = status.pod_ip.clone().filter(|ip| !ip.is_empty() && status.pod_ips.is_none()) {
+        status.pod_ips = Some(vec![PodIP { ip }]);
+    }
+    if let Some(ip) = status.host_ip.clone().filter(|ip| !ip.is_empty() && status.host_ips.is_none()) {
+        status.host_ips = Some(vec![HostIP { ip }]);
     }
 }
 

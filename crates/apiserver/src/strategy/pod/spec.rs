@@ -136,6 +136,12 @@ fn others(spec: &PodSpec, path: &Path) -> Vec<FieldError> {
         let path = path.child("schedulingGates").index(index);
         errors.extend(names::qualified(&gate.name).map(|wrong| FieldError::invalid(path, gate.name.as_str(), wrong)));
     }
+    if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
+        errors.push(FieldError::forbidden(path.child("ephemeralContainers"), "cannot be set on create"));
+    }
+    if spec.resource_claims.as_ref().is_some_and(|list| !list.is_empty()) {
+        errors.push(FieldError::forbidden(path.child("resourceClaims"), "claims to devices are not supported"));
+    }
     if spec.host_pid == Some(true) && spec.share_process_namespace == Some(true) {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.push(FieldError::invalid(path.child("shareProcessNamespace"), true, detail));
