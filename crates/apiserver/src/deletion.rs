@@ -55,7 +55,7 @@ pub async fn delete(context: &Context<'_>, target: Target<'_>, options: &DeleteO
         let mut object = current.object.clone_object();
         let old = Some(&*current.object);
         let request = Request { resource, operation: Operation::Delete, namespace, name, old, user: context.user, dry_run };
-        context.shared.admission.admit_delete(&request)?;
+        context.shared.admission.admit(&request, &mut *object).await?.keep();
         let step = step(&mut *object, options, strategy::of(resource).grace_period_seconds(&*current.object), now());
         match carry_out(context, target, step, &*object, &current).await {
             Err(CommitError::Conflict(Some(entry))) => current = Current::new(resource, *entry)?,
@@ -89,7 +89,7 @@ async fn carry_out(
         }
         Step::Remove => {
             let event = commit(Change::Delete).await?;
-            context.shared.admission.deleted(object);
+            context.shared.admission.released(object);
             Ok(Outcome::Gone { json: unwritten.restated(event.revision).json().clone(), uid })
         }
     }

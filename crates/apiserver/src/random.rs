@@ -31,6 +31,8 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The longest name that `generateName` produces, in bytes.
 const GENERATED_NAME_BYTES: usize = 63;
 const SUFFIX: usize = 5;
+/// No vowels and nothing that looks like one: a suffix is never a word.
+const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A name that begins with a prefix and ends with five random characters. A prefix that is too long is cut.
 pub fn name(prefix: &str) -> String {
@@ -38,7 +40,12 @@ pub fn name(prefix: &str) -> String {
     while !prefix.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}{}", &prefix[..end], crate::admit::suffix())
+    let mut name = prefix[..end].to_owned();
+    name.extend(bytes::<{ SUFFIX * 2 }>().chunks_exact(2).map(|pair| {
+        let number = usize::from(u16::from_le_bytes([pair[0], pair[1]]));
+        char::from(ALPHABET[number % ALPHABET.len()])
+    }));
+    name
 }
 
 #[cfg(test)]

@@ -275,7 +275,7 @@ async fn store_change(context: &Context<'_>, target: Target<'_>, object: &dyn Ob
         error => Refused::Error(stored::commit_error(&error)),
     })?;
     if ends {
-        context.shared.admission.deleted(object);
+        context.shared.admission.released(object);
     }
     Ok(event.document.as_ref().map_or_else(|| unchanged.restated(event.revision).json().clone(), |document| document.json().clone()))
 }
