@@ -1,62 +1,96 @@
-//! What is served, told to clients: the legacy documents and the aggregated ones, all from the registry.
+//! What is served, for clients that ask before they act. Everything here is computed from the registry.
 
-use kinds::registry::{RESOURCES, Resource, Subresource};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use kinds::registry::{RESOURCES, Subresource};
+use kinds::{Resource, Scope};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-/// Verbs of every resource, in upstream's order; `deletecollection` only where the row allows it.
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+use crate::error::ApiError;
+use crate::media;
+use crate::respond::{self, Response};
 
-/// `/api`
-pub fn core_versions(server: &str) -> Value {
-    json!({
-        "kind": "APIVersions",
-        "versions": ["v1"],
-        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server}],
-    })
+/// `/version`.
+pub fn version() -> Response {
+    let version = json!({
+        "major": "1", "minor": "36", "gitVersion": "v1.36.2+steadfast", "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
+        "goVersion": "", "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, go_architecture()),
+    });
+    respond::value(StatusCode::OK, &version)
 }
 
-/// `/apis`
-pub fn groups() -> Value {
-    let groups: Vec<_> = named_groups().into_iter().map(group_document).collect();
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
-/// `/apis/<group>`; `None` when there is no such group.
-pub fn group(name: &str) -> Option<Value> {
-    let name = named_groups().into_iter().find(|group| *group == name)?;
-    let mut document = group_document(name);
-    document["kind"] = json!("APIGroup");
-    document["apiVersion"] = json!("v1");
-    Some(document)
+/// `/api`.
+pub fn core_versions(headers: &HeaderMap) -> Result<Response, ApiError> {
+    match media::aggregated_discovery(headers)? {
+        Some(version) => Ok(aggregated(version, headers, |group| group.is_empty())),
+        None => Ok(respond::value(
+            StatusCode::OK,
+            &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+        )),
+    }
 }
 
-/// `/api/v1` and `/apis/<group>/<version>`; `None` when there is no such group and version.
-pub fn resources(group: &str, version: &str) -> Option<Value> {
+/// `/apis`.
+pub fn groups(headers: &HeaderMap) -> Result<Response, ApiError> {
+    match media::aggregated_discovery(headers)? {
+        Some(version) => Ok(aggregated(version, headers, |group| !group.is_empty())),
+        None => {
+            let groups: Vec<_> = group_names().into_iter().filter(|group| !group.is_empty()).map(group_value).collect();
+            Ok(respond::value(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
+        }
+    }
+}
+
+/// `/apis/<group>`.
+pub fn group(group: &str) -> Result<Response, ApiError> {
+    if group.is_empty() || !group_names().contains(&group) {
+        return Err(ApiError::NoPath);
+    }
+    let mut value = group_value(group);
+    value["kind"] = json!("APIGroup");
+    value["apiVersion"] = json!("v1");
+    Ok(respond::value(StatusCode::OK, &value))
+}
+
+/// `/api/v1`, `/apis/<group>/<version>`.
+pub fn resources(group: &str, version: &str) -> Result<Response, ApiError> {
     let rows: Vec<_> = RESOURCES.iter().filter(|row| row.group == group && row.version == version).collect();
-    let first = rows.first()?;
-    let resources: Vec<_> = rows.iter().flat_map(|row| legacy_documents(row)).collect();
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": first.api_version(), "resources": resources}))
+    let Some(first) = rows.first() else { return Err(ApiError::NoPath) };
+    let mut resources = Vec::new();
+    for row in &rows {
+        resources.push(json!({
+            "name": row.plural, "singularName": row.singular, "namespaced": row.is_namespaced(), "kind": row.kind,
+            "verbs": verbs(row), "shortNames": row.short_names, "categories": row.categories,
+        }));
+        for &subresource in row.subresources {
+            let kind = response_kind(row, subresource);
+            resources.push(json!({
+                "name": format!("{}/{}", row.plural, subresource.name()), "singularName": "", "namespaced": row.is_namespaced(),
+                "group": kind.0, "version": kind.1, "kind": kind.2, "verbs": subresource_verbs(subresource),
+            }));
+        }
+    }
+    let list = json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": first.api_version(), "resources": resources,
+    });
+    Ok(respond::value(StatusCode::OK, &list))
 }
 
-/// The aggregated document of the core group (`/api`) or of all others (`/apis`), in `apidiscovery.k8s.io/<version>`.
-pub fn aggregated(core: bool, version: &str) -> Value {
-    let groups = if core { vec![""] } else { named_groups() };
-    let items: Vec<_> = groups
-        .into_iter()
-        .map(|group| {
-            let resources: Vec<_> = RESOURCES.iter().filter(|row| row.group == group).map(aggregated_document).collect();
-            let version = json!({"version": version_of(group), "freshness": "Current", "resources": resources});
-            let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
-            json!({"metadata": metadata, "versions": [version]})
-        })
-        .collect();
-    json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items})
-}
-
-/// The groups with a name, in the registry's order.
-fn named_groups() -> Vec<&'static str> {
+/// The groups, each once, in the registry's order.
+pub fn group_names() -> Vec<&'static str> {
     let mut names = Vec::new();
-    for row in RESOURCES.iter().filter(|row| !row.group.is_empty()) {
+    for row in RESOURCES {
         if !names.contains(&row.group) {
             names.push(row.group);
         }
@@ -64,113 +98,99 @@ fn named_groups() -> Vec<&'static str> {
     names
 }
 
-fn version_of(group: &str) -> &'static str {
-    RESOURCES.iter().find(|row| row.group == group).map_or("v1", |row| row.version)
-}
-
-fn group_document(group: &str) -> Value {
-    let version = version_of(group);
-    let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
-    json!({"name": group, "versions": [version], "preferredVersion": version})
+fn group_value(group: &str) -> Value {
+    let mut versions = Vec::new();
+    for row in RESOURCES.iter().filter(|row| row.group == group) {
+        let version = json!({"groupVersion": row.api_version(), "version": row.version});
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
 }
 
 fn verbs(row: &Resource) -> Vec<&'static str> {
-    VERBS.into_iter().filter(|verb| row.delete_collection || *verb != "deletecollection").collect()
+    let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    all.into_iter().filter(|&verb| row.delete_collection || verb != "deletecollection").collect()
 }
 
-fn legacy_documents(row: &Resource) -> Vec<Value> {
-    let mut own = json!({
-        "name": row.plural, "singularName": row.singular, "namespaced": row.is_namespaced(), "kind": row.kind, "verbs": verbs(row),
-    });
-    add_names(&mut own, row);
-    let mut documents = vec![own];
-    for subresource in row.subresources {
-        let (kind, verbs) = subresource_kind(row, *subresource);
-        let mut document = json!({
-            "name": format!("{}/{}", row.plural, subresource.name()), "singularName": "", "namespaced": row.is_namespaced(),
-            "kind": kind.kind, "verbs": verbs,
-        });
-        if let Some((group, version)) = kind.group_version {
-            document["group"] = json!(group);
-            document["version"] = json!(version);
-        }
-        documents.push(document);
+fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
+    match subresource {
+        Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
+        Subresource::Binding | Subresource::Token => &["create"],
+        Subresource::Log => &["get"],
+        Subresource::Exec => &["create", "get"],
+        Subresource::Finalize => &["update"],
     }
-    documents
 }
 
-fn aggregated_document(row: &Resource) -> Value {
-    let mut document = json!({
-        "resource": row.plural, "singularResource": row.singular, "scope": if row.is_namespaced() { "Namespaced" } else { "Cluster" },
-        "responseKind": {"group": row.group, "version": row.version, "kind": row.kind}, "verbs": verbs(row),
+/// Group, version and kind of what a subresource takes or answers.
+fn response_kind(row: &Resource, subresource: Subresource) -> (&'static str, &'static str, &'static str) {
+    match subresource {
+        Subresource::Status | Subresource::Log | Subresource::Finalize => (row.group, row.version, row.kind),
+        Subresource::Scale => ("autoscaling", "v1", "Scale"),
+        Subresource::Binding => ("", "v1", "Binding"),
+        Subresource::Exec => ("", "v1", "PodExecOptions"),
+        Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
+    }
+}
+
+fn aggregated(version: &'static str, headers: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Response {
+    let items: Vec<_> = group_names().into_iter().filter(|group| wanted(group)).map(aggregated_group).collect();
+    let list = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items,
     });
-    add_names(&mut document, row);
+    let content_type = match version {
+        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    };
+    tagged(respond::typed(StatusCode::OK, content_type, list.to_string()), list.to_string().as_bytes(), headers)
+}
+
+/// The response with its tag, or none of it if the client has it already.
+fn tagged(mut response: Response, content: &[u8], headers: &HeaderMap) -> Response {
+    let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(Sha256::digest(content)));
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        response = http::Response::new(respond::full(""));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response.headers_mut().insert(http::header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+fn aggregated_group(group: &str) -> Value {
+    let rows = RESOURCES.iter().filter(|row| row.group == group);
+    let resources: Vec<_> = rows.map(aggregated_resource).collect();
+    // Every group has one version.
+    let version = RESOURCES.iter().find(|row| row.group == group).map_or("v1", |row| row.version);
+    json!({
+        "metadata": {"name": group},
+        "versions": [{"version": version, "resources": resources, "freshness": "Current"}],
+    })
+}
+
+fn aggregated_resource(row: &Resource) -> Value {
+    let kind = |(group, version, kind): (&str, &str, &str)| json!({"group": group, "version": version, "kind": kind});
     let subresources: Vec<_> = row
         .subresources
         .iter()
-        .map(|subresource| {
-            let (kind, verbs) = subresource_kind(row, *subresource);
-            let (group, version) = kind.group_version.unwrap_or((row.group, row.version));
+        .map(|&subresource| {
             json!({
-                "subresource": subresource.name(), "verbs": verbs,
-                "responseKind": {"group": group, "version": version, "kind": kind.kind},
+                "subresource": subresource.name(), "responseKind": kind(response_kind(row, subresource)),
+                "verbs": subresource_verbs(subresource),
             })
         })
         .collect();
-    if !subresources.is_empty() {
-        document["subresources"] = json!(subresources);
-    }
-    document
-}
-
-fn add_names(document: &mut Value, row: &Resource) {
-    if !row.short_names.is_empty() {
-        document["shortNames"] = json!(row.short_names);
-    }
-    if !row.categories.is_empty() {
-        document["categories"] = json!(row.categories);
-    }
-}
-
-/// The kind a subresource speaks; its group and version where they are not the resource's own.
-struct Kind {
-    kind: &'static str,
-    group_version: Option<(&'static str, &'static str)>,
-}
-
-fn subresource_kind(row: &Resource, subresource: Subresource) -> (Kind, &'static [&'static str]) {
-    const CHANGE: &[&str] = &["get", "patch", "update"];
-    let own = |kind| Kind { kind, group_version: None };
-    match subresource {
-        Subresource::Status => (own(row.kind), CHANGE),
-        Subresource::Scale => (Kind { kind: "Scale", group_version: Some(("autoscaling", "v1")) }, CHANGE),
-        Subresource::Binding => (own("Binding"), &["create"]),
-        Subresource::Log => (own(row.kind), &["get"]),
-        Subresource::Exec => (own("PodExecOptions"), &["create", "get"]),
-        Subresource::Token => (Kind { kind: "TokenRequest", group_version: Some(("authentication.k8s.io", "v1")) }, &["create"]),
-        Subresource::Finalize => (own(row.kind), &["update"]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_row_is_told_in_both_forms() {
-        for row in RESOURCES {
-            let legacy = resources(row.group, row.version).expect("the group is served");
-            assert!(legacy["resources"].as_array().expect("a list").iter().any(|resource| resource["name"] == row.plural));
-            let aggregated = aggregated(row.group.is_empty(), "v2").to_string();
-            assert!(aggregated.contains(&format!("\"resource\":\"{}\"", row.plural)));
-        }
-        assert_eq!(group("apps").expect("served")["preferredVersion"]["groupVersion"], "apps/v1");
-        assert!(group("nothing.example").is_none() && resources("apps", "v9").is_none());
-    }
-
-    #[test]
-    fn a_scale_is_told_with_its_own_group() {
-        let apps = resources("apps", "v1").expect("served").to_string();
-        assert!(apps.contains(r#""group":"autoscaling","kind":"Scale","name":"statefulsets/scale""#), "{apps}");
-    }
+    let scope = match row.scope {
+        Scope::Namespaced => "Namespaced",
+        Scope::Cluster => "Cluster",
+    };
+    json!({
+        "resource": row.plural, "responseKind": kind((row.group, row.version, row.kind)), "scope": scope,
+        "singularResource": row.singular, "verbs": verbs(row), "shortNames": row.short_names, "categories": row.categories,
+        "subresources": subresources,
+    })
 }

@@ -1,7 +1,7 @@
 //! Why a request is refused, and the `Status` that says so, worded as upstream's
 //! (`k8s.io/apimachinery/pkg/api/errors`).
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status, StatusCause, StatusDetails};
 use kinds::Resource;
 use thiserror::Error;
 
@@ -18,9 +18,32 @@ pub enum ApiError {
     Forbidden { resource: &'static Resource, name: String, message: String },
     #[error("{} {name:?} not found", resource.qualified())]
     NotFound { resource: &'static Resource, name: String },
-    /// No such path.
+    /// A path of the API that names no resource.
     #[error("the server could not find the requested resource")]
     NoRoute,
+    /// A path outside the API; answered in plain text.
+    #[error("404 page not found")]
+    NoPath,
+    /// A path outside the API that the user may not see.
+    #[error("forbidden: User {user:?} cannot {verb} path {path:?}")]
+    ForbiddenPath { user: String, verb: String, path: String },
+    /// The query's options contradict each other.
+    #[error("{}", invalid_message(kind, "meta.k8s.io", "", errors))]
+    InvalidOptions { kind: &'static str, errors: Vec<FieldError> },
+    /// The `autoscaling` Scale of an object is invalid.
+    #[error("{}", invalid_message("Scale", "autoscaling", name, errors))]
+    InvalidScale { name: String, errors: Vec<FieldError> },
+    /// The state that a list's `continue` token belongs to is no longer kept.
+    #[error(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue \
+         parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided \
+         token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was \
+         returned and now may show up in the list."
+    )]
+    ContinueExpired { token: String },
+    /// The state asked for has not happened yet.
+    #[error("Too large resource version: {wanted}, current: {current}")]
+    TooLargeRevision { wanted: u64, current: u64 },
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
     #[error("{message}")]
@@ -67,8 +90,11 @@ impl ApiError {
         match self {
             Self::BadRequest { .. } => (400, "BadRequest"),
             Self::Unauthorized { .. } => (401, "Unauthorized"),
-            Self::Forbidden { .. } => (403, "Forbidden"),
-            Self::NotFound { .. } | Self::NoRoute => (404, "NotFound"),
+            Self::Forbidden { .. } | Self::ForbiddenPath { .. } => (403, "Forbidden"),
+            Self::NotFound { .. } | Self::NoRoute | Self::NoPath => (404, "NotFound"),
+            Self::InvalidOptions { .. } | Self::InvalidScale { .. } => (422, "Invalid"),
+            Self::ContinueExpired { .. } => (410, "Expired"),
+            Self::TooLargeRevision { .. } => (504, "Timeout"),
             Self::MethodNotAllowed => (405, "MethodNotAllowed"),
             Self::NotAcceptable { .. } => (406, "NotAcceptable"),
             Self::UnsupportedMediaType { .. } => (415, "UnsupportedMediaType"),
@@ -93,7 +119,14 @@ impl ApiError {
             status: Some("Failure".to_owned()),
             message: Some(self.to_string()),
             details: self.details(),
-            ..Status::default()
+            metadata: self.list_meta(),
+        }
+    }
+
+    fn list_meta(&self) -> ListMeta {
+        match self {
+            Self::ContinueExpired { token } => ListMeta { continue_: Some(token.clone()), ..ListMeta::default() },
+            _ => ListMeta::default(),
         }
     }
 
@@ -110,19 +143,45 @@ impl ApiError {
             | Self::Forbidden { resource, name, .. }
             | Self::Conflict { resource, name, .. } => Some(about(resource, name, resource.plural)),
             Self::Invalid { resource, name, errors } => {
-                let causes = errors.iter().map(|error| StatusCause {
-                    field: Some(error.path.to_string()),
-                    message: Some(error.message()),
-                    reason: Some(error.reason.code().to_owned()),
-                });
-                Some(StatusDetails { causes: Some(causes.collect()), ..about(resource, name, resource.kind) })
+                Some(StatusDetails { causes: Some(causes(errors)), ..about(resource, name, resource.kind) })
             }
+            Self::InvalidScale { name, errors } => Some(StatusDetails {
+                name: Some(name.clone()),
+                group: Some("autoscaling".to_owned()),
+                kind: Some("Scale".to_owned()),
+                causes: Some(causes(errors)),
+                ..StatusDetails::default()
+            }),
+            Self::InvalidOptions { kind, errors } => Some(StatusDetails {
+                group: Some("meta.k8s.io".to_owned()),
+                kind: Some((*kind).to_owned()),
+                causes: Some(causes(errors)),
+                ..StatusDetails::default()
+            }),
+            Self::TooLargeRevision { .. } => Some(StatusDetails {
+                causes: Some(vec![StatusCause {
+                    reason: Some("ResourceVersionTooLarge".to_owned()),
+                    message: Some("Too large resource version".to_owned()),
+                    field: None,
+                }]),
+                retry_after_seconds: Some(1),
+                ..StatusDetails::default()
+            }),
             Self::TooManyRequests { retry_after_seconds, .. } => {
                 Some(StatusDetails { retry_after_seconds: Some(*retry_after_seconds), ..StatusDetails::default() })
             }
             _ => None,
         }
     }
+}
+
+fn causes(errors: &[FieldError]) -> Vec<StatusCause> {
+    let cause = |error: &FieldError| StatusCause {
+        field: Some(error.path.to_string()),
+        message: Some(error.message()),
+        reason: Some(error.reason.code().to_owned()),
+    };
+    errors.iter().map(cause).collect()
 }
 
 fn invalid_message(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> String {

@@ -1,11 +1,44 @@
 //! The Kubernetes API over a [`store::Store`].
+//!
+//! A request passes through [`route`] (what it asks for), `auth` (who asks, and whether they may), `decode` (what they sent), then
+//! its verb, which defaults, admits, validates and commits. What is stored is, byte for byte, what is served.
+//!
+//! Nobody in this process goes around it: [`Server::client`] is a client like any other, without a socket.
 
 pub mod admit;
 pub mod auth;
-pub mod discovery;
+pub mod certificates;
+mod config;
+mod context;
+mod decode;
+mod deletion;
+mod discovery;
+mod document;
 pub mod error;
+mod expiry;
 pub mod field;
 pub mod keys;
-pub mod openapi;
+mod list;
+mod media;
+mod openapi;
 pub mod patch;
+mod present;
+mod query;
+mod random;
+mod respond;
+mod route;
+mod selection;
+mod serve;
+mod server;
+mod service;
+mod stored;
 pub mod strategy;
+mod streams;
+mod verbs;
+mod views;
+mod watching;
+mod writes;
+
+pub use config::{Config, Limits, NodeDialer, Stream};
+pub use respond::{Body, BodyError, Response};
+pub use server::Server;

@@ -1,0 +1,63 @@
+//! What an API server is told when it starts.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::admit;
+use crate::certificates::TokenKey;
+
+/// A connection, of whatever kind.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Connects to the agent of a node by the node's name.
+pub type NodeDialer = Arc<dyn Fn(&str) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
+
+/// What an API server is told when it starts.
+#[derive(Clone)]
+pub struct Config {
+    /// Where services' addresses come from.
+    pub service_range: admit::Range,
+    /// Signs and verifies the tokens of service accounts.
+    pub token_key: Arc<TokenKey>,
+    /// `iss` and the default audience of those tokens.
+    pub issuer: String,
+    /// How logs and terminals are reached; without it they are refused.
+    pub node_dialer: Option<NodeDialer>,
+    pub limits: Limits,
+}
+
+/// How much the server takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests served at one time, watches and streams excepted; further ones are told to come again.
+    pub requests: usize,
+    /// Watches and streams open at one time.
+    pub streams: usize,
+    /// Connections open at one time; further ones wait to be accepted.
+    pub connections: usize,
+    /// How long a request may take, watches and streams excepted.
+    pub request: Duration,
+    /// How long a request's head or body may take to arrive.
+    pub arrival: Duration,
+    /// The longest body of a request, in bytes.
+    pub body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests: 600,
+            streams: 8192,
+            connections: 4096,
+            request: Duration::from_secs(60),
+            arrival: Duration::from_secs(30),
+            body: 3 << 20,
+        }
+    }
+}

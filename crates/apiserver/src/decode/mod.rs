@@ -1,0 +1,171 @@
+//! From a request's body to an object: format, type, unknown and repeated fields, in upstream's words.
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use kinds::{Object, Resource};
+
+use crate::error::ApiError;
+use crate::query::FieldValidation;
+
+mod mismatch;
+mod scan;
+mod yaml;
+
+/// An object from outside, and what its author should know about it.
+#[derive(Debug)]
+pub struct Decoded {
+    pub object: Box<dyn Object>,
+    pub warnings: Vec<String>,
+}
+
+/// Reads a body as its content type says.
+pub fn body(resource: &'static Resource, headers: &HeaderMap, body: &[u8], validation: FieldValidation) -> Result<Decoded, ApiError> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match content_type.split(';').next().unwrap_or_default().trim() {
+        "" | "application/json" | "*/*" => json(resource, body, validation),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => json(resource, &yaml::to_json(body)?, validation),
+        other => Err(ApiError::UnsupportedMediaType {
+            message: format!(
+                "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, application/yaml"
+            ),
+        }),
+    }
+}
+
+/// Reads JSON text as an object of the resource's kind.
+pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidation) -> Result<Decoded, ApiError> {
+    let scan = scan::scan(resource, json)
+        .map_err(|error| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}")))?;
+    check_type(resource, &scan)?;
+    if let Some(wrong) = &scan.bad_quantity {
+        return Err(cannot_be_handled(resource, wrong));
+    }
+    let warnings = match validation {
+        FieldValidation::Strict if !scan.faults.is_empty() => {
+            return Err(cannot_be_handled(resource, &format!("strict decoding error: {}", scan.faults.join(", "))));
+        }
+        FieldValidation::Ignore | FieldValidation::Strict => Vec::new(),
+        FieldValidation::Warn => scan.faults,
+    };
+    let object = (resource.codec.from_json)(json).map_err(|error| cannot_be_handled(resource, &mismatch::explain(resource, json, &error)))?;
+    Ok(Decoded { object, warnings })
+}
+
+/// Reads the options in a delete request's body, or other small objects that no resource stands for.
+pub fn plain<T: serde::de::DeserializeOwned>(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let from_yaml = content_type.contains("yaml");
+    let yaml = if from_yaml { Some(yaml::to_json(body)?) } else { None };
+    if content_type.contains("protobuf") {
+        return Err(ApiError::UnsupportedMediaType {
+            message: format!("the body of the request was in an unknown format ({content_type}) - accepted media types include: application/json, application/yaml"),
+        });
+    }
+    serde_json::from_slice(yaml.as_deref().unwrap_or(body))
+        .map_err(|error| ApiError::bad_request(format!("{kind} in version \"v1\" cannot be handled as a {kind}: json: {error}")))
+}
+
+fn check_type(resource: &Resource, scan: &scan::Scan) -> Result<(), ApiError> {
+    let expected = resource.api_version();
+    let api_version = scan.api_version.as_deref().filter(|text| !text.is_empty());
+    let kind = scan.kind.as_deref().filter(|text| !text.is_empty()).unwrap_or(resource.kind);
+    if kind != resource.kind {
+        let version = api_version.unwrap_or(&expected);
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {}: the kind in the data ({kind}) does not match the expected kind ({})",
+            resource.kind, resource.kind
+        )));
+    }
+    match api_version {
+        Some(other) if other != expected => Err(ApiError::bad_request(format!(
+            "the API version in the data ({other}) does not match the expected API version ({expected})"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn cannot_be_handled(resource: &Resource, why: &str) -> ApiError {
+    let Resource { kind, version, .. } = resource;
+    ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use kinds::registry;
+
+    use super::*;
+
+    fn refused(plural: &str, body: &str) -> String {
+        let group = if plural == "statefulsets" { "apps" } else { "" };
+        let resource = registry::find(group, "v1", plural).unwrap();
+        json(resource, body.as_bytes(), FieldValidation::Strict).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn unknown_and_repeated_fields_are_named_by_their_paths() {
+        let body = r#"{"spec":{"containers":[{"name":"a","name":"b","imag":"x"}],"foo":{"bar":1},"volumes":[]},"kind":"Pod"}"#;
+        assert_eq!(
+            refused("pods", body),
+            r#"Pod in version "v1" cannot be handled as a Pod: strict decoding error: duplicate field "spec.containers[0].name", unknown field "spec.containers[0].imag", unknown field "spec.foo""#
+        );
+        let resource = registry::find("", "v1", "pods").unwrap();
+        let warned = json(resource, body.as_bytes(), FieldValidation::Warn).unwrap();
+        assert_eq!(warned.warnings.len(), 3);
+        assert!(json(resource, body.as_bytes(), FieldValidation::Ignore).unwrap().warnings.is_empty());
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_named_by_its_go_type() {
+        assert_eq!(
+            refused("statefulsets", r#"{"spec":{"replicas":"three"}}"#),
+            r#"StatefulSet in version "v1" cannot be handled as a StatefulSet: json: cannot unmarshal string into Go struct field StatefulSetSpec.spec.replicas of type int32"#
+        );
+        assert_eq!(
+            refused("configmaps", r#"{"data":{"a":1}}"#),
+            r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string"#
+        );
+    }
+
+    #[test]
+    fn a_malformed_quantity_is_refused() {
+        let body = r#"{"spec":{"containers":[{"name":"a","resources":{"limits":{"cpu":"lots"}}}]}}"#;
+        assert!(refused("pods", body).contains("quantities must match the regular expression"));
+    }
+
+    #[test]
+    fn other_versions_and_kinds_are_refused() {
+        assert_eq!(
+            refused("statefulsets", r#"{"apiVersion":"apps/v2","kind":"StatefulSet"}"#),
+            "the API version in the data (apps/v2) does not match the expected API version (apps/v1)"
+        );
+        assert!(refused("pods", r#"{"apiVersion":"v1","kind":"Service"}"#).starts_with("Service in version"));
+    }
+
+    #[test]
+    fn text_that_is_no_json_or_nests_without_end_is_refused() {
+        for body in ["", "{", "[]", "nonsense", &format!("{}{}", "{\"a\":".repeat(50_000), "}".repeat(50_000))] {
+            let resource = registry::find("", "v1", "pods").unwrap();
+            assert!(json(resource, body.as_bytes(), FieldValidation::Warn).is_err());
+        }
+    }
+
+    #[test]
+    fn yaml_is_read_as_json() {
+        let resource = registry::find("", "v1", "configmaps").unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/yaml"));
+        let decoded = body(resource, &headers, b"kind: ConfigMap\nmetadata:\n  name: a\ndata:\n  x: \"1\"\n", FieldValidation::Strict).unwrap();
+        assert_eq!(decoded.object.meta().name.as_deref(), Some("a"));
+        let bomb = format!("a: &a [x,x,x,x,x,x,x,x,x]\n{}", (0..12).map(|n| format!("b{n}: &b{n} [*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p}]\n", p = if n == 0 { "a".to_owned() } else { format!("b{}", n - 1) })).collect::<String>());
+        assert!(body(resource, &headers, bomb.as_bytes(), FieldValidation::Ignore).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_body_makes_it_panic(body in "\\PC{0,200}") {
+            let resource = registry::find("", "v1", "pods").unwrap();
+            let _ = json(resource, body.as_bytes(), FieldValidation::Strict);
+            let _ = yaml::to_json(body.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Events are news: they are removed an hour after they were written last.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinds::registry;
+use serde::Deserialize;
+use store::{Change, Expected, Range, Revision, Store, WatchMessage};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::keys;
+
+/// How long an event is kept.
+const KEPT: Duration = Duration::from_secs(3600);
+/// How long to wait before beginning again after the store failed.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Removes events as they expire, until the server closes.
+pub async fn run(store: Arc<dyn Store>, closing: CancellationToken) {
+    let forever = async {
+        loop {
+            // It ends only when the store fails or the watch fell behind: then everything is read anew.
+            if follow(&*store).await.is_none() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = forever => {}
+        () = closing.cancelled() => {}
+    }
+}
+
+/// When each event expires, and which commit wrote it last.
+#[derive(Default)]
+struct Schedule {
+    events: HashMap<Arc<str>, (Instant, Revision)>,
+    order: BTreeSet<(Instant, Arc<str>)>,
+}
+
+impl Schedule {
+    fn set(&mut self, key: Arc<str>, at: Option<(Instant, Revision)>) {
+        if let Some((before, _)) = self.events.remove(&key) {
+            self.order.remove(&(before, Arc::clone(&key)));
+        }
+        if let Some((instant, revision)) = at {
+            self.order.insert((instant, Arc::clone(&key)));
+            self.events.insert(key, (instant, revision));
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.order.first().map(|(instant, _)| *instant)
+    }
+
+    fn pop(&mut self) -> Option<(Arc<str>, Revision)> {
+        let (_, key) = self.order.pop_first()?;
+        let (_, revision) = self.events.remove(&key)?;
+        Some((key, revision))
+    }
+}
+
+async fn follow(store: &dyn Store) -> Option<()> {
+    let resource = registry::find("", "v1", "events")?;
+    let prefix = keys::collection(resource, "");
+    let page = store.range(Range { prefix: &prefix, ..Range::default() }).await.ok()?;
+    let mut watch = store.watch(&prefix, page.revision).ok()?;
+    let mut schedule = Schedule::default();
+    for entry in page.entries {
+        schedule.set(entry.key, Some((Instant::now() + left(entry.document.json()), entry.revision)));
+    }
+    loop {
+        let next = schedule.next();
+        let expired = async {
+            match next {
+                Some(instant) => tokio::time::sleep_until(instant).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            message = watch.next() => match message.ok()? {
+                WatchMessage::Event(event) => {
+                    let at = event.document.is_some().then(|| (Instant::now() + KEPT, event.revision));
+                    schedule.set(Arc::clone(&event.key), at);
+                }
+                WatchMessage::Progress(_) => {}
+            },
+            () = expired => {
+                let (key, revision) = schedule.pop()?;
+                // Who wrote it meanwhile has rescheduled it; the watch tells.
+                let _ = store.commit(&key, Expected::At(revision), Change::Delete).await;
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Times {
+    last_timestamp: Option<jiff::Timestamp>,
+    event_time: Option<jiff::Timestamp>,
+    metadata: Meta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    creation_timestamp: Option<jiff::Timestamp>,
+}
+
+/// How long an event that was there before still has.
+fn left(json: &[u8]) -> Duration {
+    let Ok(times) = serde_json::from_slice::<Times>(json) else { return KEPT };
+    let written = times.last_timestamp.max(times.event_time).max(times.metadata.creation_timestamp);
+    let age = written.map(|at| jiff::Timestamp::now().duration_since(at).unsigned_abs());
+    KEPT.saturating_sub(age.unwrap_or_default())
+}

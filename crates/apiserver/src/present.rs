@@ -1,0 +1,155 @@
+//! Stored JSON in the form that the client asked for: as it is, as rows of a Table, or metadata alone.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kinds::Resource;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::document;
+use crate::error::ApiError;
+use crate::media::Presentation;
+use crate::query::Query;
+
+/// What a Table's rows carry besides their cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+/// How objects are answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Form {
+    pub presentation: Presentation,
+    pub include: Include,
+}
+
+impl Form {
+    /// Reads `includeObject`.
+    pub fn new(presentation: Presentation, query: &Query) -> Self {
+        let include = match query.get("includeObject") {
+            Some("None") => Include::None,
+            Some("Object") => Include::Object,
+            _ => Include::Metadata,
+        };
+        Self { presentation, include }
+    }
+
+    /// Whether objects go out as they are stored.
+    pub fn is_plain(&self) -> bool {
+        self.presentation == Presentation::Plain
+    }
+}
+
+/// What a list says about itself.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListHead {
+    pub resource_version: String,
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub continue_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remaining_item_count: Option<usize>,
+}
+
+/// One object. A Table names its columns only if `headers` says so.
+pub fn object(resource: &Resource, json: &Bytes, form: Form, headers: bool) -> Result<Bytes, ApiError> {
+    match form.presentation {
+        Presentation::Plain => document::served(resource, json),
+        Presentation::Metadata { version } => metadata(json, version).map(|value| Bytes::from(value.to_string())),
+        Presentation::Table { version } => {
+            let head = ListHead { resource_version: head(json)?.metadata.resource_version.unwrap_or_default(), ..ListHead::default() };
+            table(resource, std::slice::from_ref(json), &head, form.include, version, headers)
+        }
+    }
+}
+
+/// A list. Plain lists are the stored texts, one after the other.
+pub fn list(resource: &Resource, items: &[Bytes], head: &ListHead, form: Form) -> Result<Bytes, ApiError> {
+    let head_json = serde_json::to_string(head).unwrap_or_default();
+    match form.presentation {
+        Presentation::Plain => {
+            let served = items.iter().map(|json| document::served(resource, json));
+            Ok(joined(&resource.list_kind(), &resource.api_version(), &head_json, &served.collect::<Result<Vec<_>, _>>()?))
+        }
+        Presentation::Metadata { version } => {
+            let items = items.iter().map(|json| Ok(Bytes::from(metadata(json, version)?.to_string())));
+            let items = items.collect::<Result<Vec<_>, ApiError>>()?;
+            Ok(joined("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &head_json, &items))
+        }
+        Presentation::Table { version } => table(resource, items, head, form.include, version, true),
+    }
+}
+
+fn joined(kind: &str, api_version: &str, head: &str, items: &[Bytes]) -> Bytes {
+    let size: usize = items.iter().map(|item| item.len() + 1).sum();
+    let mut out = BytesMut::with_capacity(size + kind.len() + head.len() + 100);
+    out.put_slice(format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{head},"items":["#).as_bytes());
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.put_u8(b',');
+        }
+        out.put_slice(item);
+    }
+    out.put_slice(b"]}");
+    out.freeze()
+}
+
+#[derive(Deserialize)]
+struct Head {
+    metadata: ObjectMeta,
+}
+
+fn head(json: &[u8]) -> Result<Head, ApiError> {
+    serde_json::from_slice(json).map_err(|error| ApiError::internal(format!("stored metadata does not decode: {error}")))
+}
+
+fn metadata(json: &[u8], version: &str) -> Result<Value, ApiError> {
+    let Head { metadata } = head(json)?;
+    Ok(json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata}))
+}
+
+fn table(
+    resource: &Resource,
+    items: &[Bytes],
+    head: &ListHead,
+    include: Include,
+    version: &'static str,
+    headers: bool,
+) -> Result<Bytes, ApiError> {
+    let now = Timestamp::now();
+    let row = |json: &Bytes| -> Result<Value, ApiError> {
+        let stored = (resource.stored().codec.from_json)(json)
+            .map_err(|error| ApiError::internal(format!("a stored {} does not decode: {error}", resource.kind)))?;
+        let cells = (resource.printer.cells)(&*stored, now);
+        let object = match include {
+            Include::None => Value::Null,
+            Include::Metadata => json!({
+                "kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": stored.meta(),
+            }),
+            Include::Object => document::read(resource, json)?.to_value(),
+        };
+        Ok(json!({"cells": cells, "object": object}))
+    };
+    let columns = headers.then(|| columns(resource));
+    let rows = items.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+    let table = json!({
+        "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": head,
+        "columnDefinitions": columns, "rows": rows,
+    });
+    Ok(Bytes::from(table.to_string()))
+}
+
+fn columns(resource: &Resource) -> Vec<Value> {
+    let column = |column: &kinds::columns::Column| {
+        json!({
+            "name": column.name, "type": column.data_type, "format": column.format, "description": column.description,
+            "priority": i32::from(column.wide),
+        })
+    };
+    resource.printer.columns.iter().map(column).collect()
+}

@@ -1,0 +1,105 @@
+//! Responses: JSON, Status, warnings, compression.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, WARNING};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde::Serialize;
+
+use crate::error::ApiError;
+
+/// Why a response's body ended early.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of a response: whole, or a stream.
+pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError>;
+/// A response of the server.
+pub type Response = http::Response<Body>;
+
+/// Smaller bodies are sent as they are.
+const COMPRESS_FROM: usize = 128 << 10;
+
+/// A body that is there as a whole.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that comes piece by piece.
+pub fn stream(pieces: impl futures::Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Body {
+    use futures::TryStreamExt;
+    http_body_util::StreamBody::new(pieces.map_ok(http_body::Frame::data)).boxed_unsync()
+}
+
+/// JSON text.
+pub fn json(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    typed(status, "application/json", text)
+}
+
+/// Any value as JSON.
+pub fn value(status: StatusCode, value: &impl Serialize) -> Response {
+    json(status, serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// Text of some type.
+pub fn typed(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response {
+    let mut response = http::Response::new(full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The refusal of a request.
+pub fn error(error: &ApiError) -> Response {
+    let (code, _) = error.code_and_reason();
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if matches!(error, ApiError::NoPath) {
+        return typed(status, "text/plain; charset=utf-8", "404 page not found\n");
+    }
+    let mut response = value(status, &error.status());
+    if let ApiError::TooManyRequests { retry_after_seconds, .. } = error {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
+    }
+    response
+}
+
+/// Adds `Warning:` headers, each once.
+pub fn warn(response: &mut Response, warnings: &[String]) {
+    for (index, warning) in warnings.iter().enumerate() {
+        let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let quoted = text.replace('\\', r"\\").replace('"', r#"\""#);
+        if !warnings[..index].contains(warning)
+            && let Ok(header) = HeaderValue::try_from(format!("299 - \"{quoted}\""))
+        {
+            response.headers_mut().append(WARNING, header);
+        }
+    }
+}
+
+/// Compresses a large body when the client takes gzip. `size_hint` tells streams from whole bodies: streams stay as they are.
+pub fn compressed(response: Response, accepts: bool) -> Response {
+    use http_body::Body as _;
+    let large = response.body().size_hint().exact().is_some_and(|size| size >= COMPRESS_FROM as u64);
+    if !accepts || !large {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Some(Ok(bytes)) = futures::FutureExt::now_or_never(body.collect()).map(|read| read.map(|read| read.to_bytes())) else {
+        return error(&ApiError::internal("a body that is there as a whole could not be read"));
+    };
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    // Writing to a Vec can't fail.
+    let compressed = encoder.write_all(&bytes).and_then(|()| encoder.finish()).unwrap_or_default();
+    parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    parts.headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    http::Response::from_parts(parts, full(compressed))
+}
+
+/// Whether the client takes gzip.
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepted.split(',').any(|one| one.split(';').next().unwrap_or_default().trim() == "gzip")
+}
+

@@ -1,0 +1,181 @@
+//! Logs and terminals: the request is checked, the container chosen, then the node's agent takes over.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::query::Query;
+use crate::respond::{self, Response};
+use crate::route::Call;
+use crate::stored;
+
+/// How long a node's agent may take to begin its answer.
+const NODE_DEADLINE: Duration = Duration::from_secs(30);
+/// How much of a node's refusal is passed on, in bytes.
+const REFUSAL: usize = 4096;
+
+/// The log of a container.
+pub async fn log(context: &Context<'_>, call: &Call) -> Result<Response, ApiError> {
+    let pod = pod(context, call).await?;
+    let container = choose(&pod, call)?;
+    let Some(node) = node(&pod) else { return Ok(respond::typed(StatusCode::OK, "text/plain", "")) };
+    let names = ["follow", "previous", "tailLines", "sinceSeconds", "sinceTime", "timestamps", "limitBytes"];
+    let query = encoded(names.iter().filter_map(|name| call.query.get(name).map(|value| (*name, value))));
+    let path = format!("/containerLogs/{}/{}/{container}?{query}", call.namespace, call.name);
+    let answer = ask(context, node, request(&Method::GET, &path, None)?).await?;
+    if !answer.status().is_success() {
+        return Err(refusal(answer).await);
+    }
+    let body = answer.into_body().map_err(Into::into).boxed_unsync();
+    let mut response = http::Response::new(body);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Ok(response)
+}
+
+/// A command in a container, over a connection that becomes a stream of its own.
+pub async fn exec(context: &Context<'_>, call: &Call, method: &Method, upgrade: Option<OnUpgrade>) -> Result<Response, ApiError> {
+    let pod = pod(context, call).await?;
+    let container = choose(&pod, call)?;
+    let node = node(&pod).ok_or_else(|| ApiError::bad_request(format!("pod {} does not have a host assigned", call.name)))?;
+    if call.query.get("command").is_none() {
+        return Err(ApiError::bad_request("you must specify at least 1 command for the container"));
+    }
+    let websocket = context.headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let upgrade = upgrade.filter(|_| websocket).ok_or_else(|| ApiError::bad_request("Upgrade request required: WebSocket"))?;
+    let path = format!("/exec/{}/{}/{container}?{}", call.namespace, call.name, exec_query(&call.query));
+    let answer = ask(context, node, request(method, &path, Some(context.headers))?).await?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refusal(answer).await);
+    }
+    let mut response = http::Response::new(respond::full(""));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in answer.headers() {
+        if is_upgrade_header(name.as_str()) {
+            response.headers_mut().append(name, value.clone());
+        }
+    }
+    tokio::spawn(splice(upgrade, hyper::upgrade::on(answer), context.shared.closing.clone()));
+    Ok(response)
+}
+
+/// Carries bytes both ways until one side ends or the server does.
+async fn splice(client: OnUpgrade, node: OnUpgrade, closing: CancellationToken) {
+    let both = async {
+        let (client, node) = tokio::try_join!(client, node).ok()?;
+        tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(node)).await.ok()
+    };
+    tokio::select! {
+        _ = both => {}
+        () = closing.cancelled() => {}
+    }
+}
+
+fn is_upgrade_header(name: &str) -> bool {
+    matches!(name, "connection" | "upgrade") || name.starts_with("sec-websocket-")
+}
+
+/// The node's names for the options of a terminal.
+fn exec_query(query: &Query) -> String {
+    let flags = [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
+    let commands = query.all("command").map(|command| ("command", command));
+    encoded(commands.chain(flags.into_iter().filter(|(ours, _)| query.flag(ours)).map(|(_, theirs)| (theirs, "1"))))
+}
+
+fn encoded<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let pairs: Vec<_> = pairs.map(|(key, value)| format!("{key}={}", percent_encoded(value))).collect();
+    pairs.join("&")
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+fn request(method: &Method, path: &str, upgrade: Option<&HeaderMap>) -> Result<Request<Empty<Bytes>>, ApiError> {
+    let mut request = Request::builder().method(method).uri(path).header(HOST, "node");
+    for (name, value) in upgrade.into_iter().flatten() {
+        if is_upgrade_header(name.as_str()) && name != CONNECTION {
+            request = request.header(name, value);
+        }
+    }
+    if upgrade.is_some() {
+        request = request.header(CONNECTION, "Upgrade");
+    }
+    request.body(Empty::new()).map_err(|error| ApiError::internal(error.to_string()))
+}
+
+async fn ask(context: &Context<'_>, node: &str, request: Request<Empty<Bytes>>) -> Result<http::Response<Incoming>, ApiError> {
+    let dialer = context.shared.config.node_dialer.as_ref();
+    let dialer = dialer.ok_or_else(|| ApiError::Unavailable { message: "this server reaches no nodes".to_owned() })?;
+    let unreachable = |what: &dyn std::fmt::Display| ApiError::internal(format!("error dialing node {node:?}: {what}"));
+    let answer = async {
+        let stream = dialer(node).await.map_err(|error| unreachable(&error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.map_err(|error| unreachable(&error))
+    };
+    let late = |_| ApiError::Timeout { message: format!("node {node:?} did not answer in time") };
+    tokio::time::timeout(NODE_DEADLINE, answer).await.map_err(late)?
+}
+
+/// A node's refusal in our words: what it says is the message.
+async fn refusal(answer: http::Response<Incoming>) -> ApiError {
+    let status = answer.status();
+    let read = tokio::time::timeout(NODE_DEADLINE, Limited::new(answer.into_body(), REFUSAL).collect()).await;
+    let text = match read {
+        Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
+        _ => format!("the node answered {status}"),
+    };
+    if status.is_client_error() { ApiError::bad_request(text) } else { ApiError::internal(text) }
+}
+
+async fn pod(context: &Context<'_>, call: &Call) -> Result<Pod, ApiError> {
+    let current = stored::current(&*context.shared.store, call.resource, &call.namespace, &call.name).await?;
+    current.object.downcast_ref::<Pod>().cloned().ok_or(ApiError::MethodNotAllowed)
+}
+
+fn node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// The container that is asked for, or the only one there is.
+fn choose(pod: &Pod, call: &Call) -> Result<String, ApiError> {
+    let default = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&default);
+    let names: Vec<&str> = spec.containers.iter().map(|container| container.name.as_str()).collect();
+    let init: Vec<&str> = spec.init_containers.iter().flatten().map(|container| container.name.as_str()).collect();
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| container.name.as_str());
+    match call.query.get("container") {
+        Some(wanted) if names.iter().chain(&init).copied().chain(ephemeral).any(|name| name == wanted) => Ok(wanted.to_owned()),
+        Some(wanted) => Err(ApiError::bad_request(format!("container {wanted} is not valid for pod {}", call.name))),
+        None => match names.as_slice() {
+            [only] => Ok((*only).to_owned()),
+            _ => {
+                let further = if init.is_empty() { String::new() } else { format!(" or one of the init containers: [{}]", init.join(" ")) };
+                Err(ApiError::bad_request(format!(
+                    "a container name must be specified for pod {}, choose one of: [{}]{further}",
+                    call.name,
+                    names.join(" ")
+                )))
+            }
+        },
+    }
+}

@@ -1,0 +1,72 @@
+//! What happens to a collection, as it happens.
+
+use http::{HeaderValue, StatusCode};
+use store::{Entry, Range, Revision};
+
+use super::form;
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::keys;
+use crate::query::ListOptions;
+use crate::respond::{self, Response};
+use crate::route::Call;
+use crate::selection::Selection;
+use crate::watching::{self, Watching};
+
+pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ListOptions) -> Result<Response, ApiError> {
+    let form = form(context, call)?;
+    let resource = call.resource;
+    let namespace = if call.namespace.is_empty() { options.fields.namespace().unwrap_or_default() } else { &call.namespace };
+    let prefix = match options.fields.name() {
+        Some(name) if !resource.is_namespaced() || !namespace.is_empty() => keys::object(resource, namespace, name),
+        _ => keys::collection(resource, namespace),
+    };
+    let begin = begin(context, &prefix, options).await?;
+    let selection = Selection::new(options.labels.clone(), options.fields.clone());
+    let watch = match context.shared.store.watch(&prefix, begin.after) {
+        Ok(watch) => watch,
+        Err(error) => return Ok(ended(&watching::failure(&error))),
+    };
+    let watching = Watching::new(watching::Subject { resource, selection, form }, watch, begin, options, context.shared.closing.clone());
+    let body = respond::stream(futures::stream::unfold(watching, |mut watching| async move {
+        let piece = watching.next().await?;
+        Some((Ok(piece), watching))
+    }));
+    Ok(streaming(body))
+}
+
+async fn begin(context: &Context<'_>, prefix: &str, options: &ListOptions) -> Result<Begin, ApiError> {
+    let from_now = options.revision.is_none_or(|revision| revision == 0);
+    let store = &context.shared.store;
+    if !options.initial_events.unwrap_or(from_now) {
+        let after = options.revision.filter(|&revision| revision > 0).map_or_else(|| store.revision(), Revision);
+        return Ok(Begin { after, initial: Vec::new(), tells_end: false });
+    }
+    let newest = store.revision().0;
+    if let Some(wanted) = options.revision.filter(|&wanted| wanted > newest) {
+        return Err(ApiError::TooLargeRevision { wanted, current: newest });
+    }
+    let page = store.range(Range { prefix, ..Range::default() }).await?;
+    Ok(Begin { after: page.revision, initial: page.entries, tells_end: options.initial_events == Some(true) && options.bookmarks })
+}
+
+/// How a watch begins.
+pub(crate) struct Begin {
+    /// The revision whose successors are told.
+    pub after: Revision,
+    /// What is told as added before that.
+    pub initial: Vec<Entry>,
+    /// Whether a bookmark says that this was all of it.
+    pub tells_end: bool,
+}
+
+fn streaming(body: respond::Body) -> Response {
+    let mut response = http::Response::new(body);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A watch that ends before it begins, with an event that says why.
+fn ended(error: &ApiError) -> Response {
+    respond::json(StatusCode::OK, watching::error_frame(error))
+}

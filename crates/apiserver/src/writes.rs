@@ -1,0 +1,281 @@
+//! The path every write takes: default, admit, prepare, validate, commit. Verbs differ in where the new object comes from.
+
+use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kinds::{Object, Resource};
+use store::{Change, CommitError, Expected};
+
+use crate::admit::{Admitted, Operation, Request};
+use crate::context::Context;
+use crate::decode::Decoded;
+use crate::deletion;
+use crate::document;
+use crate::error::ApiError;
+use crate::field::{FieldError, Path};
+use crate::stored::{self, Current};
+use crate::strategy::{self, Erased, metadata};
+use crate::{keys, random};
+
+/// How often a write that may be repeated is tried when others come first.
+const ATTEMPTS: usize = 16;
+/// How many names are tried for `generateName`.
+const GENERATED_NAMES: usize = 8;
+
+/// The object that is written to, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub resource: &'static Resource,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub dry_run: bool,
+}
+
+/// What a write left behind.
+#[derive(Debug)]
+pub struct Written {
+    /// Stored JSON.
+    pub json: Bytes,
+    pub warnings: Vec<String>,
+}
+
+/// What of an object a change may touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All but what belongs to subresources.
+    Main,
+    Status,
+    /// What the server itself changes on behalf of a subresource; the kind's rules for clients don't apply.
+    Internal,
+}
+
+/// Stores a new object.
+pub async fn create(context: &Context<'_>, target: Target<'_>, decoded: Decoded) -> Result<Written, ApiError> {
+    let Decoded { mut object, mut warnings } = decoded;
+    place(target, &mut *object)?;
+    let generated = object.meta().name.as_deref().unwrap_or_default().is_empty()
+        && object.meta().generate_name.as_deref().is_some_and(|prefix| !prefix.is_empty());
+    let template = generated.then(|| object.clone_object());
+    for attempt in 1.. {
+        if let Some(template) = &template {
+            object = template.clone_object();
+            object.meta_mut().name = template.meta().generate_name.as_deref().map(random::name);
+        }
+        match create_named(context, target, object.clone_object(), &mut warnings).await {
+            Err(ApiError::AlreadyExists { .. }) if generated && attempt < GENERATED_NAMES => {}
+            result => return result.map(|json| Written { json, warnings }),
+        }
+    }
+    unreachable!("the last attempt returns");
+}
+
+async fn create_named(
+    context: &Context<'_>,
+    target: Target<'_>,
+    mut object: Box<dyn Object>,
+    warnings: &mut Vec<String>,
+) -> Result<Bytes, ApiError> {
+    let Target { resource, namespace, dry_run, .. } = target;
+    let strategy = strategy::of(resource);
+    let name = object.meta().name.clone().unwrap_or_default();
+    strategy.default(&mut *object);
+    let request = Request { resource, operation: Operation::Create, namespace, name: &name, old: None, user: context.user, dry_run };
+    let admitted = context.shared.admission.admit(&request, &mut *object).await?;
+    strategy.prepare_create(&mut *object);
+    fill_system_fields(resource, &mut *object);
+    let mut errors = metadata::validate_create(object.meta(), resource, strategy);
+    errors.extend(strategy.validate(&*object));
+    invalid(resource, &name, errors)?;
+    warnings.extend(strategy.warnings(&*object));
+    let key = keys::object(resource, namespace, &name);
+    let exists = || ApiError::AlreadyExists { resource, name: name.clone() };
+    if dry_run {
+        let (found, _) = context.shared.store.get(&key).await?;
+        return if found.is_some() { Err(exists()) } else { Ok(Bytes::from(crate::views::to_stored(resource, &*object).to_json())) };
+    }
+    let draft = document::draft(resource, &*object);
+    match context.shared.store.commit(&key, Expected::Absent, Change::Put(draft)).await {
+        Ok(event) => {
+            admitted.keep();
+            event.document.as_ref().map(|document| document.json().clone()).ok_or_else(lost)
+        }
+        Err(CommitError::Conflict(_)) => Err(exists()),
+        Err(error) => Err(stored::commit_error(&error)),
+    }
+}
+
+fn lost() -> ApiError {
+    ApiError::internal("the store answered a write without the document")
+}
+
+/// Puts the object where the request's path says; refuses one that says otherwise.
+fn place(target: Target<'_>, object: &mut dyn Object) -> Result<(), ApiError> {
+    let meta = object.meta_mut();
+    match meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
+        Some(namespace) if namespace != target.namespace && target.resource.is_namespaced() => Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        Some(_) => Ok(()),
+        None => {
+            meta.namespace = Some(target.namespace.to_owned()).filter(|namespace| !namespace.is_empty());
+            Ok(())
+        }
+    }
+}
+
+fn fill_system_fields(resource: &Resource, object: &mut dyn Object) {
+    let meta = object.meta_mut();
+    meta.uid = Some(random::uid());
+    meta.creation_timestamp = Some(Time(deletion::now()));
+    meta.deletion_timestamp = None;
+    meta.deletion_grace_period_seconds = None;
+    meta.self_link = None;
+    meta.resource_version = None;
+    meta.managed_fields = None;
+    meta.generation = resource.generation.then_some(1);
+}
+
+fn invalid(resource: &'static Resource, name: &str, errors: Vec<FieldError>) -> Result<(), ApiError> {
+    if errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid { resource, name: name.to_owned(), errors }) }
+}
+
+/// Changes an object that exists. `make` is called with the newest state, again whenever another write came first and the new
+/// object does not insist on a resource version.
+pub async fn change(
+    context: &Context<'_>,
+    target: Target<'_>,
+    part: Part,
+    make: impl Fn(&Current) -> Result<Decoded, ApiError> + Send,
+) -> Result<Written, ApiError> {
+    let Target { resource, namespace, name, .. } = target;
+    let store = &*context.shared.store;
+    let mut current = stored::current(store, resource, namespace, name).await?;
+    for _ in 0..ATTEMPTS {
+        let Decoded { mut object, mut warnings } = make(&current)?;
+        let conditional = check_identity(target, &*object, &current)?;
+        let admitted = prepare(context, target, part, &mut *object, &current, &mut warnings).await?;
+        match store_change(context, target, &*object, &current).await {
+            Ok(json) => {
+                if !target.dry_run {
+                    admitted.keep();
+                }
+                return Ok(Written { json, warnings });
+            }
+            Err(Refused::Conflict(Some(entry))) if !conditional => current = Current::new(resource, entry)?,
+            Err(Refused::Conflict(None)) => return Err(stored::not_found(resource, name)),
+            Err(Refused::Conflict(Some(_))) => break,
+            Err(Refused::Error(error)) => return Err(error),
+        }
+    }
+    Err(stored::modified(resource, name))
+}
+
+/// Checks name, uid and resource version of the new object; says whether it insists on the resource version.
+fn check_identity(target: Target<'_>, object: &dyn Object, current: &Current) -> Result<bool, ApiError> {
+    let Target { resource, name, namespace, .. } = target;
+    let (meta, old) = (object.meta(), current.object.meta());
+    let own_name = meta.name.as_deref().unwrap_or_default();
+    if !own_name.is_empty() && own_name != name {
+        return Err(ApiError::bad_request(format!("the name of the object ({own_name}) does not match the name on the URL ({name})")));
+    }
+    if meta.namespace.as_deref().is_some_and(|own| !own.is_empty() && own != namespace) {
+        return Err(ApiError::bad_request(format!(
+            "the namespace of the object ({}) does not match the namespace on the URL ({namespace})",
+            meta.namespace.as_deref().unwrap_or_default()
+        )));
+    }
+    if let (Some(wanted), Some(found)) = (meta.uid.as_deref().filter(|uid| !uid.is_empty()), old.uid.as_deref())
+        && wanted != found
+    {
+        let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
+        return Err(ApiError::Conflict { resource, name: name.to_owned(), why });
+    }
+    match meta.resource_version.as_deref().unwrap_or_default() {
+        "" | "0" => {
+            if strategy::of(resource).allow_unconditional_update() {
+                return Ok(false);
+            }
+            let path = Path::new("metadata").child("resourceVersion");
+            let error = FieldError::invalid(path, 0, "must be specified for an update");
+            Err(ApiError::Invalid { resource, name: name.to_owned(), errors: vec![error] })
+        }
+        text => match text.parse::<u64>() {
+            Ok(revision) if revision == current.entry.revision.0 => Ok(true),
+            Ok(_) => Err(stored::modified(resource, name)),
+            Err(_) => Err(ApiError::internal(format!("strconv.ParseUint: parsing {text:?}: invalid syntax"))),
+        },
+    }
+}
+
+async fn prepare(
+    context: &Context<'_>,
+    target: Target<'_>,
+    part: Part,
+    object: &mut dyn Object,
+    current: &Current,
+    warnings: &mut Vec<String>,
+) -> Result<Admitted, ApiError> {
+    let Target { resource, namespace, name, dry_run } = target;
+    let (strategy, old) = (strategy::of(resource), &*current.object);
+    metadata::restore(object.meta_mut(), old.meta());
+    object.meta_mut().managed_fields = None;
+    strategy.default(object);
+    match part {
+        Part::Main => strategy.prepare_update(object, old),
+        Part::Status => strategy.prepare_status_update(object, old),
+        Part::Internal => {}
+    }
+    let admitted = if part == Part::Main {
+        let request = Request { resource, operation: Operation::Update, namespace, name, old: Some(old), user: context.user, dry_run };
+        context.shared.admission.admit(&request, object).await?
+    } else {
+        Admitted::default()
+    };
+    if resource.generation && strategy.spec_changed(object, old) {
+        object.meta_mut().generation = Some(old.meta().generation.unwrap_or(0) + 1);
+    }
+    let errors = change_errors(strategy, part, object, old);
+    invalid(resource, name, errors)?;
+    if part == Part::Main {
+        warnings.extend(strategy.warnings(object));
+    }
+    Ok(admitted)
+}
+
+fn change_errors(strategy: &dyn Erased, part: Part, object: &dyn Object, old: &dyn Object) -> Vec<FieldError> {
+    let mut errors = metadata::validate_update(object.meta(), old.meta());
+    match part {
+        Part::Main => errors.extend(strategy.validate_update(object, old)),
+        Part::Status => errors.extend(strategy.validate_status_update(object, old)),
+        Part::Internal => {}
+    }
+    errors
+}
+
+enum Refused {
+    /// What is there instead.
+    Conflict(Option<store::Entry>),
+    Error(ApiError),
+}
+
+async fn store_change(context: &Context<'_>, target: Target<'_>, object: &dyn Object, current: &Current) -> Result<Bytes, Refused> {
+    let resource = target.resource;
+    let draft = document::draft(resource, object);
+    let unchanged = draft.at(current.entry.revision);
+    let ends = deletion::ends_with_this(object);
+    if !ends && (target.dry_run || unchanged.json() == current.entry.document.json()) {
+        return Ok(unchanged.json().clone());
+    }
+    if target.dry_run {
+        return Ok(unchanged.json().clone());
+    }
+    let change = if ends { Change::Delete } else { Change::Put(draft) };
+    let store = &context.shared.store;
+    let event = store.commit(&current.entry.key, Expected::At(current.entry.revision), change).await.map_err(|error| match error {
+        CommitError::Conflict(entry) => Refused::Conflict(entry.map(|entry| *entry)),
+        error => Refused::Error(stored::commit_error(&error)),
+    })?;
+    if ends {
+        context.shared.admission.released(object);
+    }
+    Ok(event.document.as_ref().map_or_else(|| unchanged.restated(event.revision).json().clone(), |document| document.json().clone()))
+}

@@ -1,0 +1,106 @@
+//! The server over TLS: identities, tokens, both versions of HTTP, the end.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::Harness;
+
+/// A server on a port of its own.
+struct Served {
+    harness: Harness,
+    address: std::net::SocketAddr,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let harness = Harness::new().await;
+        let serving = harness.certificates.serving(&[], &[]).unwrap();
+        let tls = harness.certificates.tls(&serving).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (server, stop) = (harness.server.clone(), CancellationToken::new());
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { server.serve(listener, tls, stopped.cancelled_owned()).await });
+        Self { harness, address, stop, task }
+    }
+
+    async fn ask(&self, path: &str, http2: bool, admin: bool, token: Option<&str>) -> (u16, Value) {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.harness.certificates.authority().as_bytes()).unwrap()).unwrap();
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+        let mut config = if admin {
+            let admin = self.harness.certificates.admin().unwrap();
+            let certificate = CertificateDer::from_pem_slice(admin.certificate.as_bytes()).unwrap();
+            builder.with_client_auth_cert(vec![certificate], PrivateKeyDer::from_pem_slice(admin.key.as_bytes()).unwrap()).unwrap()
+        } else {
+            builder.with_no_client_auth()
+        };
+        config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from("kubernetes.default.svc").unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let mut request = http::Request::builder().uri(format!("https://kubernetes.default.svc{path}")).header("host", "kubernetes");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        let response = if http2 {
+            let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        } else {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        };
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+}
+
+#[tokio::test]
+async fn certificates_identify_and_strangers_are_refused() {
+    let served = Served::start().await;
+    for http2 in [false, true] {
+        assert_eq!(served.ask("/api/v1/namespaces/default", http2, true, None).await.0, 200);
+    }
+    let (code, status) = served.ask("/api/v1/namespaces/default", true, false, None).await;
+    assert_eq!((code, &status["message"], &status["reason"]), (401, &json!("Unauthorized"), &json!("Unauthorized")));
+    assert_eq!(served.ask("/readyz", false, false, None).await.0, 200);
+    assert_eq!(served.ask("/version", false, false, None).await.0, 200);
+    assert_eq!(served.ask("/nonsense", false, false, None).await.0, 401);
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_lives_as_long_as_its_account() {
+    let served = Served::start().await;
+    let account = "/api/v1/namespaces/default/serviceaccounts/default";
+    let request = served.harness.ok("POST", &format!("{account}/token"), json!({"spec": {"expirationSeconds": 600}})).await;
+    let token = request["status"]["token"].as_str().unwrap().to_owned();
+    assert_eq!(served.ask("/apis", false, false, Some(&token)).await.0, 200);
+    let (code, status) = served.ask("/api/v1/namespaces/default/secrets", false, false, Some(&token)).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        status["message"],
+        "secrets is forbidden: User \"system:serviceaccount:default:default\" cannot list resource \"secrets\" in API group \"\" in the namespace \"default\""
+    );
+    assert_eq!(served.ask("/apis", false, false, Some("x.y.z")).await.0, 401);
+    let other = served.harness.ok("POST", &format!("{account}/token"), json!({"spec": {"audiences": ["elsewhere"]}})).await;
+    assert_eq!(served.ask("/apis", false, false, other["status"]["token"].as_str()).await.0, 401);
+    served.harness.ok("DELETE", account, json!({})).await;
+    assert_eq!(served.ask("/apis", false, false, Some(&token)).await.0, 401);
+}
