@@ -4,12 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Instant;
 
-use apiserver::Server;
+use apiserver::{Config, Limits, NodeDialer, Server};
 use apiserver::certificates::Certificates;
-use apiserver::config::{Config, Limits};
 use controllers::{Informers, Inventory, namespaces};
 use network::PodNetwork;
-use node::simulated;
+use node::simulated::{self, SimulatedNodes};
 use store::embedded::{Embedded, Options};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -51,12 +50,18 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Where pods run. Dropping it leaves real ones running.
+enum Nodes {
+    Real { _worker: Worker },
+    Simulated { _nodes: SimulatedNodes },
+}
+
 /// Everything that runs.
 struct Started {
     shutdown: CancellationToken,
     /// What serves connections, and the controllers.
     tasks: JoinSet<()>,
-    _worker: Option<Worker>,
+    _nodes: Nodes,
     _server: Server,
 }
 
@@ -95,18 +100,19 @@ async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started,
     let clients = server.clone();
     control::start(&mut tasks, control, &up.disable_controllers, |user| clients.client(user, &[MASTERS]));
     bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
-    let worker = match network {
+    let nodes = match network {
         None => {
-            simulate(up, &mut tasks, &administrator, &informers, &shutdown).await?;
-            None
+            let client = server.client("system:node:simulated", &["system:nodes", MASTERS]);
+            Nodes::Simulated { _nodes: simulated::start(client, informers.pods.clone(), "simulated-", up.simulated_nodes).await? }
         }
         Some(network) => {
             let (node_name, shutdown) = (record.node_name.clone(), shutdown.clone());
             let client = server.client(&format!("system:node:{node_name}"), &["system:nodes", MASTERS]);
-            Some(worker::start(Setting { instance, node_name, client, informers: &informers, network, line: &line, shutdown }).await?)
+            let setting = Setting { instance, node_name, client, informers: &informers, network, line: &line, shutdown };
+            Nodes::Real { _worker: worker::start(setting).await? }
         }
     };
-    Ok(Started { shutdown, tasks, _worker: worker, _server: server })
+    Ok(Started { shutdown, tasks, _nodes: nodes, _server: server })
 }
 
 fn record(up: &Up) -> Result<Record, Failure> {
@@ -121,7 +127,7 @@ fn record(up: &Up) -> Result<Record, Failure> {
     Ok(Record { node_name, pod_cidr: up.pod_cidr, service_cidr: up.service_cidr, listen: up.listen.to_string(), simulated })
 }
 
-async fn server(up: &Up, instance: &Instance, certificates: &Certificates, dialer: apiserver::config::NodeDialer) -> Result<Server, Failure> {
+async fn server(up: &Up, instance: &Instance, certificates: &Certificates, dialer: NodeDialer) -> Result<Server, Failure> {
     let folder = instance.folder("store");
     // Opening reads all state from disk.
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder, Options::default())).await;
@@ -182,17 +188,6 @@ fn addresses(up: &Up, network: Option<&PodNetwork>) -> Addresses {
     let gateway = network.map(PodNetwork::gateway);
     let api = SocketAddrV4::new(gateway.unwrap_or(Ipv4Addr::LOCALHOST), up.listen.port());
     Addresses { services: up.service_cidr, api, dns: gateway }
-}
-
-async fn simulate(
-    up: &Up,
-    tasks: &mut JoinSet<()>,
-    client: &kube::Client,
-    informers: &Informers,
-    shutdown: &CancellationToken,
-) -> Result<(), Failure> {
-    let _ = (up, tasks, client, informers, shutdown);
-    Ok(())
 }
 
 /// The signals that end the server.
