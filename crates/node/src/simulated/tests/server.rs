@@ -167,7 +167,12 @@ fn whole(code: u16, body: &Value) -> Response<Answer> {
 }
 
 fn failure(code: u16) -> Response<Answer> {
-    whole(code, &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Made", "code": code, "message": "made up"}))
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        _ => "InternalError",
+    };
+    whole(code, &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": "made up"}))
 }
 
 /// A JSON merge patch.
