@@ -31,7 +31,7 @@ pub(super) struct State {
     writes: u32,
     /// Every so many writes fail.
     pub failing: Option<u32>,
-    /// The most writes that were under way at a time.
+    /// The most writes to pods that were under way at a time; the nodes' leases are renewed beside them.
     pub most_under_way: usize,
     /// Methods and paths of the writes that changed something.
     pub written: Vec<String>,
@@ -68,17 +68,18 @@ impl Server {
         }
         let body = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        self.state().begin();
+        let counted = usize::from(path.contains("/pods/"));
+        self.state().begin(counted);
         tokio::time::sleep(Duration::from_millis(1)).await;
         let mut state = self.state();
-        state.under_way -= 1;
+        state.under_way -= counted;
         state.write(&parts.method, path.trim_end_matches("/status"), body)
     }
 }
 
 impl State {
-    fn begin(&mut self) {
-        self.under_way += 1;
+    fn begin(&mut self, counted: usize) {
+        self.under_way += counted;
         self.most_under_way = self.most_under_way.max(self.under_way);
     }
 
