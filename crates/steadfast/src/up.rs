@@ -8,7 +8,7 @@ use apiserver::{Config, Limits, NodeDialer, Server};
 use apiserver::certificates::Certificates;
 use controllers::{Informers, Inventory, namespaces};
 use network::PodNetwork;
-use node::simulated::{self, SimulatedNodes};
+use node::simulated;
 use store::embedded::{Embedded, Options};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -50,18 +50,12 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where pods run. Dropping it leaves real ones running.
-enum Nodes {
-    Real { _worker: Worker },
-    Simulated { _nodes: SimulatedNodes },
-}
-
 /// Everything that runs.
 struct Started {
     shutdown: CancellationToken,
     /// What serves connections, and the controllers.
     tasks: JoinSet<()>,
-    _nodes: Nodes,
+    _worker: Option<Worker>,
     _server: Server,
 }
 
@@ -100,19 +94,40 @@ async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started,
     let clients = server.clone();
     control::start(&mut tasks, control, &up.disable_controllers, |user| clients.client(user, &[MASTERS]));
     bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
-    let nodes = match network {
+    let worker = match network {
         None => {
-            let client = server.client("system:node:simulated", &["system:nodes", MASTERS]);
-            Nodes::Simulated { _nodes: simulated::start(client, informers.pods.clone(), "simulated-", up.simulated_nodes).await? }
+            simulate(up, &server, &informers, &mut tasks, &shutdown).await?;
+            None
         }
         Some(network) => {
             let (node_name, shutdown) = (record.node_name.clone(), shutdown.clone());
             let client = server.client(&format!("system:node:{node_name}"), &["system:nodes", MASTERS]);
-            let setting = Setting { instance, node_name, client, informers: &informers, network, line: &line, shutdown };
-            Nodes::Real { _worker: worker::start(setting).await? }
+            Some(worker::start(Setting { instance, node_name, client, informers: &informers, network, line: &line, shutdown }).await?)
         }
     };
-    Ok(Started { shutdown, tasks, _nodes: nodes, _server: server })
+    Ok(Started { shutdown, tasks, _worker: worker, _server: server })
+}
+
+/// Nodes that only pretend to run their pods.
+async fn simulate(
+    up: &Up,
+    server: &Server,
+    informers: &Informers,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
+    let client = server.client("system:node:simulated", &["system:nodes", MASTERS]);
+    let options = simulated::Options { nodes: up.simulated_nodes, ..simulated::Options::default() };
+    let nodes = simulated::register(&client, &options).await?;
+    let views = simulated::Views {
+        pods: informers.pods.clone(),
+        claims: informers.claims.clone(),
+        volumes: informers.volumes.clone(),
+        storage_classes: informers.storage_classes.clone(),
+    };
+    let ended = shutdown.clone().cancelled_owned();
+    tasks.spawn(async move { nodes.run(client, views, ended).await });
+    Ok(())
 }
 
 fn record(up: &Up) -> Result<Record, Failure> {

@@ -351,30 +351,3 @@ async fn commands_run_in_containers() {
     drop(agent);
     machine.clean().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn simulated_pods_are_ready_at_once_and_go_at_once() {
-    let server = Server::default();
-    let client = server.client();
-    let pods = views(&client).pods;
-    let nodes = node::simulated::start(client, pods, "simulated-", 3).await.expect("nodes");
-    assert_eq!(server.all("nodes").len(), 3);
-    let began = Instant::now();
-    for number in 0..300 {
-        let spec = json!({ "nodeName": format!("simulated-{}", number % 3), "containers": [{ "name": "main" }] });
-        server.put("pods", &format!("web-{number}"), json!({ "metadata": { "namespace": "shop" }, "spec": spec }));
-    }
-    for number in 0..300 {
-        server.until("pods", &format!("web-{number}"), |pod| pod.is_some_and(ready)).await;
-    }
-    println!("300 simulated pods: {:?}", began.elapsed());
-    let addresses: std::collections::BTreeSet<_> = server.all("pods").iter().map(|pod| pod["status"]["podIP"].to_string()).collect();
-    assert_eq!(addresses.len(), 300);
-    for number in 0..300 {
-        server.delete(&format!("web-{number}"), 30);
-    }
-    for number in 0..300 {
-        server.until("pods", &format!("web-{number}"), |pod| pod.is_none()).await;
-    }
-    drop(nodes);
-}
