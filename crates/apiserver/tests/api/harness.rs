@@ -85,7 +85,8 @@ impl Harness {
             ("PATCH", false) => "application/strategic-merge-patch+json",
             _ => "application/json",
         };
-        self.ask(method, path, &[("content-type", content_type)], body.to_string()).await
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.ask(method, path, &[("content-type", content_type)], body).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
