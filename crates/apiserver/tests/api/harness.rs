@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use apiserver::auth::Identity;
 use apiserver::certificates::Certificates;
-use apiserver::{Config, Limits, Server};
+use apiserver::{Config, Limits, NodeDialer, Server};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -42,6 +42,11 @@ impl Answer {
 impl Harness {
     /// A server with the namespace and the service account `default`.
     pub async fn new() -> Self {
+        Self::with_nodes(None).await
+    }
+
+    /// The same, with nodes to reach.
+    pub async fn with_nodes(node_dialer: Option<NodeDialer>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Embedded::open(&dir.path().join("store"), Options::default()).unwrap());
         let certificates = Certificates::open(dir.path()).unwrap();
@@ -49,7 +54,7 @@ impl Harness {
             service_range: "10.96.0.0/16".parse().unwrap(),
             token_key: Arc::new(certificates.token_key().unwrap()),
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
-            node_dialer: None,
+            node_dialer,
             limits: Limits::default(),
         };
         let server = Server::new(config, store.clone()).await.unwrap();
