@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use apiserver::auth::Identity;
 use apiserver::certificates::Certificates;
-use apiserver::{Config, Limits, NodeDialer, Server};
+use apiserver::{Config, Limits, Server};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -42,21 +42,23 @@ impl Answer {
 impl Harness {
     /// A server with the namespace and the service account `default`.
     pub async fn new() -> Self {
-        Self::with_nodes(None).await
+        Self::with(|_, _| {}).await
     }
 
-    /// The same, with nodes to reach.
-    pub async fn with_nodes(node_dialer: Option<NodeDialer>) -> Self {
+    /// The same, told otherwise.
+    pub async fn with(tell: impl FnOnce(&mut Config, &mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Embedded::open(&dir.path().join("store"), Options::default()).unwrap());
         let certificates = Certificates::open(dir.path()).unwrap();
-        let config = Config {
+        let mut options = Options::default();
+        let mut config = Config {
             service_range: "10.96.0.0/16".parse().unwrap(),
             token_key: Arc::new(certificates.token_key().unwrap()),
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
-            node_dialer,
+            node_dialer: None,
             limits: Limits::default(),
         };
+        tell(&mut config, &mut options);
+        let store = Arc::new(Embedded::open(&dir.path().join("store"), options).unwrap());
         let server = Server::new(config, store.clone()).await.unwrap();
         let harness = Self { server, store, certificates, _dir: dir };
         harness.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;

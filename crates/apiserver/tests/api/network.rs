@@ -108,3 +108,23 @@ async fn a_token_lives_as_long_as_its_account() {
     served.harness.ok("DELETE", account, json!({})).await;
     assert_eq!(served.ask("/apis", false, false, Some(&token)).await.0, 401);
 }
+
+#[tokio::test]
+async fn a_server_that_is_full_asks_to_come_again_and_watches_have_room_of_their_own() {
+    let harness = Harness::with(|config, _| config.limits.requests = 1).await;
+    let served = Served::start(harness).await;
+    let mut body = served.connect(false, true).await;
+    // A request whose body never comes keeps its place.
+    use tokio::io::AsyncWriteExt;
+    body.write_all(b"POST /api/v1/namespaces HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+    let refused = loop {
+        let (code, status) = served.ask("/api/v1/namespaces/default", false, true, None).await;
+        if code != 200 {
+            break (code, status);
+        }
+    };
+    assert_eq!((refused.0, &refused.1["reason"]), (429, &json!("TooManyRequests")));
+    assert_eq!(served.ask("/api/v1/namespaces?watch=true&timeoutSeconds=1", false, true, None).await.0, 200);
+    drop(body);
+    while served.ask("/api/v1/namespaces/default", false, true, None).await.0 != 200 {}
+}

@@ -56,7 +56,7 @@ fn dialer() -> NodeDialer {
 }
 
 async fn harness() -> Harness {
-    let harness = Harness::with_nodes(Some(dialer())).await;
+    let harness = Harness::with(|config, _| config.node_dialer = Some(dialer())).await;
     let mut two = pod("two");
     two["spec"]["containers"] = json!([{"name": "a", "image": "x"}, {"name": "b", "image": "x"}]);
     for (pod, node) in [(pod("one"), Some("n1")), (two, Some("n1")), (pod("waiting"), None), (pod("lost"), Some("n2"))] {
