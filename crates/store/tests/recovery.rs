@@ -1,5 +1,7 @@
 //! What the embedded store does with the files it finds.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

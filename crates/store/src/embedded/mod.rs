@@ -1,11 +1,11 @@
 //! The embedded store: all state in memory, every commit in a checksummed log on disk before it is answered.
 //!
-//! * One [`writer`] thread owns the log and the newest state. It takes all commits that wait, checks them in order, writes those
+//! * One `writer` thread owns the log and the newest state. It takes all commits that wait, checks them in order, writes those
 //!   that pass as one frame with one `fdatasync`, then publishes the new state, tells the watchers, and answers.
-//! * [`state`] is a persistent map, swapped atomically: readers never wait for the writer, and a page of a list is consistent.
+//! * `state` is a persistent map, swapped atomically: readers never wait for the writer, and a page of a list is consistent.
 //!   Recent events are kept with it, so watches can resume and ranges can be read as of an older revision.
-//! * When the log has outgrown the state, the writer begins another and a background thread writes a [`checkpoint`]; then the older
-//!   files go. [`recovery`] reads the newest checkpoint and the logs after it.
+//! * When the log has outgrown the state, the writer begins another and a background thread writes a `checkpoint`; then the older
+//!   files go. `recovery` reads the newest checkpoint and the logs after it.
 //!
 //! Invariants: a revision is published only after its frame is on disk. At most one frame is being written at any time, so only the
 //! very last frame of the very last log can be torn by a crash, and it was never acknowledged; anything else that doesn't read

@@ -20,7 +20,8 @@ use crate::{Change, CommitError, Event, Expected, ReadError};
 /// A frame is written when it has this many bytes, though more commits wait.
 const FRAME: usize = 4 << 20;
 
-type CommitReply = oneshot::Sender<Result<Arc<Event>, CommitError>>;
+/// Someone who waits for an answer, and the answer.
+type Pending<T, E> = (oneshot::Sender<Result<T, E>>, Result<T, E>);
 
 /// Starts the writer's thread.
 pub(super) fn spawn(
@@ -74,8 +75,8 @@ struct Writer {
 #[derive(Default)]
 struct Round {
     events: Vec<Arc<Event>>,
-    commits: Vec<(CommitReply, Result<Arc<Event>, CommitError>)>,
-    compactions: Vec<(oneshot::Sender<Result<(), ReadError>>, Result<(), ReadError>)>,
+    commits: Vec<Pending<Arc<Event>, CommitError>>,
+    compactions: Vec<Pending<(), ReadError>>,
 }
 
 impl Writer {
