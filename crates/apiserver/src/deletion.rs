@@ -20,7 +20,7 @@ const ORPHAN: &str = "orphan";
 /// Makes the object wait for its dependents; the garbage collector removes it once they are gone.
 const FOREGROUND: &str = "foregroundDeletion";
 /// How often a deletion is tried when others change the object meanwhile.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: usize = 256;
 
 /// Now, to the second, as metadata keeps time.
 pub fn now() -> Timestamp {
@@ -181,7 +181,9 @@ pub fn check_policy(options: &DeleteOptions) -> Result<(), ApiError> {
     use crate::field::{FieldError, Path};
     let path = Path::new("propagationPolicy");
     let error = match (options.propagation_policy.as_deref(), options.orphan_dependents) {
-        (Some(_), Some(_)) => FieldError::invalid(path, options.propagation_policy.clone(), "orphanDependents and deletionPropagation cannot be both set"),
+        (Some(_), Some(_)) => {
+            FieldError::invalid(path, options.propagation_policy.clone(), "orphanDependents and deletionPropagation cannot be both set")
+        }
         (None | Some("Orphan" | "Foreground" | "Background"), _) => return Ok(()),
         (Some(other), _) => FieldError::not_supported(path, other, &["Background", "Foreground", "Orphan"]),
     };

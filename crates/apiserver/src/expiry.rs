@@ -117,3 +117,32 @@ fn left(json: &[u8]) -> Duration {
     let age = written.map(|at| jiff::Timestamp::now().duration_since(at).unsigned_abs());
     KEPT.saturating_sub(age.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_is_written_again_expires_later() {
+        let mut schedule = Schedule::default();
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        schedule.set("a".into(), Some((now + second, Revision(1))));
+        schedule.set("b".into(), Some((now + 2 * second, Revision(2))));
+        schedule.set("a".into(), Some((now + 3 * second, Revision(3))));
+        assert_eq!(schedule.next(), Some(now + 2 * second));
+        assert_eq!(schedule.pop(), Some(("b".into(), Revision(2))));
+        assert_eq!(schedule.pop(), Some(("a".into(), Revision(3))));
+        schedule.set("c".into(), Some((now, Revision(4))));
+        schedule.set("c".into(), None);
+        assert_eq!((schedule.next(), schedule.pop()), (None, None));
+    }
+
+    #[test]
+    fn an_old_event_has_no_time_left() {
+        let old = r#"{"metadata":{"creationTimestamp":"2020-01-01T00:00:00Z"},"lastTimestamp":"2020-01-01T01:00:00Z"}"#;
+        assert_eq!(left(old.as_bytes()), Duration::ZERO);
+        let new = format!(r#"{{"metadata":{{}},"eventTime":"{}"}}"#, jiff::Timestamp::now());
+        assert!(left(new.as_bytes()) > KEPT / 2);
+        assert_eq!(left(b"nonsense"), KEPT);
+    }
+}

@@ -17,7 +17,7 @@ use crate::strategy::{self, Erased, metadata};
 use crate::{keys, random};
 
 /// How often a write that may be repeated is tried when others come first.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: usize = 256;
 /// How many names are tried for `generateName`.
 const GENERATED_NAMES: usize = 8;
 
@@ -52,20 +52,21 @@ pub enum Part {
 pub async fn create(context: &Context<'_>, target: Target<'_>, decoded: Decoded) -> Result<Written, ApiError> {
     let Decoded { mut object, mut warnings } = decoded;
     place(target, &mut *object)?;
-    let generated = object.meta().name.as_deref().unwrap_or_default().is_empty()
-        && object.meta().generate_name.as_deref().is_some_and(|prefix| !prefix.is_empty());
-    let template = generated.then(|| object.clone_object());
-    for attempt in 1.. {
-        if let Some(template) = &template {
-            object = template.clone_object();
-            object.meta_mut().name = template.meta().generate_name.as_deref().map(random::name);
-        }
-        match create_named(context, target, object.clone_object(), &mut warnings).await {
-            Err(ApiError::AlreadyExists { .. }) if generated && attempt < GENERATED_NAMES => {}
+    let meta = object.meta();
+    let prefix = meta.generate_name.clone().filter(|prefix| !prefix.is_empty() && meta.name.as_deref().unwrap_or_default().is_empty());
+    let Some(prefix) = prefix else {
+        let json = create_named(context, target, object, &mut warnings).await?;
+        return Ok(Written { json, warnings });
+    };
+    let mut attempts = 1;
+    loop {
+        let mut named = object.clone_object();
+        named.meta_mut().name = Some(random::name(&prefix));
+        match create_named(context, target, named, &mut warnings).await {
+            Err(ApiError::AlreadyExists { .. }) if attempts < GENERATED_NAMES => attempts += 1,
             result => return result.map(|json| Written { json, warnings }),
         }
     }
-    unreachable!("the last attempt returns");
 }
 
 async fn create_named(
@@ -111,9 +112,9 @@ fn lost() -> ApiError {
 fn place(target: Target<'_>, object: &mut dyn Object) -> Result<(), ApiError> {
     let meta = object.meta_mut();
     match meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
-        Some(namespace) if namespace != target.namespace && target.resource.is_namespaced() => Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        )),
+        Some(namespace) if namespace != target.namespace && target.resource.is_namespaced() => {
+            Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"))
+        }
         Some(_) => Ok(()),
         None => {
             meta.namespace = Some(target.namespace.to_owned()).filter(|namespace| !namespace.is_empty());

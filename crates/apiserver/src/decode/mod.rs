@@ -1,13 +1,18 @@
 //! From a request's body to an object: format, type, unknown and repeated fields, in upstream's words.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use kinds::{Object, Resource};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 use crate::query::FieldValidation;
 
 mod mismatch;
+mod protobuf;
 mod scan;
 mod yaml;
 
@@ -20,13 +25,20 @@ pub struct Decoded {
 
 /// Reads a body as its content type says.
 pub fn body(resource: &'static Resource, headers: &HeaderMap, body: &[u8], validation: FieldValidation) -> Result<Decoded, ApiError> {
+    json(resource, &as_json(&(resource.codec.schema_name)(), headers, body)?, validation)
+}
+
+/// The body as JSON text, whatever format it came in.
+fn as_json<'a>(schema: &str, headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, ApiError> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match content_type.split(';').next().unwrap_or_default().trim() {
-        "" | "application/json" | "*/*" => json(resource, body, validation),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => json(resource, &yaml::to_json(body)?, validation),
+        "" | "application/json" | "*/*" => Ok(Cow::Borrowed(body)),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => yaml::to_json(body).map(Cow::Owned),
+        "application/vnd.kubernetes.protobuf" => protobuf::to_json(schema, body).map(Cow::Owned),
         other => Err(ApiError::UnsupportedMediaType {
             message: format!(
-                "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, application/yaml"
+                "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, \
+                 application/yaml, application/vnd.kubernetes.protobuf"
             ),
         }),
     }
@@ -47,21 +59,14 @@ pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidatio
         FieldValidation::Ignore | FieldValidation::Strict => Vec::new(),
         FieldValidation::Warn => scan.faults,
     };
-    let object = (resource.codec.from_json)(json).map_err(|error| cannot_be_handled(resource, &mismatch::explain(resource, json, &error)))?;
+    let object =
+        (resource.codec.from_json)(json).map_err(|error| cannot_be_handled(resource, &mismatch::explain(resource, json, &error)))?;
     Ok(Decoded { object, warnings })
 }
 
-/// Reads the options in a delete request's body, or other small objects that no resource stands for.
-pub fn plain<T: serde::de::DeserializeOwned>(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let from_yaml = content_type.contains("yaml");
-    let yaml = if from_yaml { Some(yaml::to_json(body)?) } else { None };
-    if content_type.contains("protobuf") {
-        return Err(ApiError::UnsupportedMediaType {
-            message: format!("the body of the request was in an unknown format ({content_type}) - accepted media types include: application/json, application/yaml"),
-        });
-    }
-    serde_json::from_slice(yaml.as_deref().unwrap_or(body))
+/// Reads the options in a delete request's body, or other objects that no resource stands for.
+pub fn plain<T: DeserializeOwned + JsonSchema>(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(&as_json(&T::schema_name(), headers, body)?)
         .map_err(|error| ApiError::bad_request(format!("{kind} in version \"v1\" cannot be handled as a {kind}: json: {error}")))
 }
 
@@ -154,9 +159,18 @@ mod tests {
         let resource = registry::find("", "v1", "configmaps").unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/yaml"));
-        let decoded = body(resource, &headers, b"kind: ConfigMap\nmetadata:\n  name: a\ndata:\n  x: \"1\"\n", FieldValidation::Strict).unwrap();
+        let decoded =
+            body(resource, &headers, b"kind: ConfigMap\nmetadata:\n  name: a\ndata:\n  x: \"1\"\n", FieldValidation::Strict).unwrap();
         assert_eq!(decoded.object.meta().name.as_deref(), Some("a"));
-        let bomb = format!("a: &a [x,x,x,x,x,x,x,x,x]\n{}", (0..12).map(|n| format!("b{n}: &b{n} [*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p}]\n", p = if n == 0 { "a".to_owned() } else { format!("b{}", n - 1) })).collect::<String>());
+        let bomb = format!(
+            "a: &a [x,x,x,x,x,x,x,x,x]\n{}",
+            (0..12)
+                .map(|n| format!(
+                    "b{n}: &b{n} [*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p}]\n",
+                    p = if n == 0 { "a".to_owned() } else { format!("b{}", n - 1) }
+                ))
+                .collect::<String>()
+        );
         assert!(body(resource, &headers, bomb.as_bytes(), FieldValidation::Ignore).is_err());
     }
 

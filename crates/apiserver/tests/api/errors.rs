@@ -25,7 +25,13 @@ struct Case {
     expected: (u16, &'static str, &'static str),
 }
 
-fn case(name: &'static str, method: &'static str, path: impl Into<String>, body: Value, expected: (u16, &'static str, &'static str)) -> Case {
+fn case(
+    name: &'static str,
+    method: &'static str,
+    path: impl Into<String>,
+    body: Value,
+    expected: (u16, &'static str, &'static str),
+) -> Case {
     Case { name, method, path: path.into(), body, expected }
 }
 
@@ -37,33 +43,100 @@ fn service(port_names: [&str; 2]) -> Value {
 fn set_cases() -> Vec<Case> {
     vec![
         case("wrong apiVersion", "POST", SETS, json!({"apiVersion": "apps/v9", "kind": "StatefulSet"}), (400, "BadRequest", "")),
-        case("name uppercase", "POST", SETS, with(set("web"), "/metadata/name", json!("Web")), (422, "Invalid", "metadata.name: FieldValueInvalid")),
+        case(
+            "name uppercase",
+            "POST",
+            SETS,
+            with(set("web"), "/metadata/name", json!("Web")),
+            (422, "Invalid", "metadata.name: FieldValueInvalid"),
+        ),
         case("namespace missing", "POST", "/apis/apps/v1/namespaces/none/statefulsets", set("web"), (404, "NotFound", "")),
-        case("no selector", "POST", SETS, with(set("web"), "/spec/selector", Value::Null),
-            (422, "Invalid", "spec.selector: FieldValueRequired; spec.template.metadata.labels: FieldValueInvalid")),
-        case("no template labels", "POST", SETS, with(set("web"), "/spec/template/metadata/labels", Value::Null),
-            (422, "Invalid", "spec.template.metadata.labels: FieldValueInvalid")),
-        case("bad strategy", "POST", SETS, with(set("web"), "/spec/updateStrategy", json!({"type": "Sometimes"})),
-            (422, "Invalid", "spec.updateStrategy: FieldValueInvalid")),
-        case("minReady negative", "POST", SETS, with(set("web"), "/spec/minReadySeconds", json!(-1)),
-            (422, "Invalid", "spec.minReadySeconds: FieldValueInvalid")),
-        case("retention bad", "POST", SETS,
+        case(
+            "no selector",
+            "POST",
+            SETS,
+            with(set("web"), "/spec/selector", Value::Null),
+            (422, "Invalid", "spec.selector: FieldValueRequired; spec.template.metadata.labels: FieldValueInvalid"),
+        ),
+        case(
+            "no template labels",
+            "POST",
+            SETS,
+            with(set("web"), "/spec/template/metadata/labels", Value::Null),
+            (422, "Invalid", "spec.template.metadata.labels: FieldValueInvalid"),
+        ),
+        case(
+            "bad strategy",
+            "POST",
+            SETS,
+            with(set("web"), "/spec/updateStrategy", json!({"type": "Sometimes"})),
+            (422, "Invalid", "spec.updateStrategy: FieldValueInvalid"),
+        ),
+        case(
+            "minReady negative",
+            "POST",
+            SETS,
+            with(set("web"), "/spec/minReadySeconds", json!(-1)),
+            (422, "Invalid", "spec.minReadySeconds: FieldValueInvalid"),
+        ),
+        case(
+            "retention bad",
+            "POST",
+            SETS,
             with(set("web"), "/spec/persistentVolumeClaimRetentionPolicy", json!({"whenDeleted": "Maybe", "whenScaled": "Retain"})),
-            (422, "Invalid", "spec.persistentVolumeClaimRetentionPolicy.whenDeleted: FieldValueNotSupported")),
-        case("unknown field strict", "POST", format!("{SETS}?fieldValidation=Strict"), with(set("web"), "/spec/foo", json!(1)),
-            (400, "BadRequest", "")),
-        case("label bad", "POST", SETS, with(set("web"), "/metadata/labels", json!({"a": "-"})), (422, "Invalid", "metadata.labels: FieldValueInvalid")),
+            (422, "Invalid", "spec.persistentVolumeClaimRetentionPolicy.whenDeleted: FieldValueNotSupported"),
+        ),
+        case(
+            "unknown field strict",
+            "POST",
+            format!("{SETS}?fieldValidation=Strict"),
+            with(set("web"), "/spec/foo", json!(1)),
+            (400, "BadRequest", ""),
+        ),
+        case(
+            "label bad",
+            "POST",
+            SETS,
+            with(set("web"), "/metadata/labels", json!({"a": "-"})),
+            (422, "Invalid", "metadata.labels: FieldValueInvalid"),
+        ),
         case("get missing", "GET", format!("{SETS}/none"), Value::Null, (404, "NotFound", "")),
         case("method on item", "POST", format!("{SETS}/there"), Value::Null, (405, "MethodNotAllowed", "")),
-        case("update policy", "PUT", format!("{SETS}/there"), with(set("there"), "/spec/podManagementPolicy", json!("Parallel")),
-            (422, "Invalid", "spec: FieldValueForbidden")),
-        case("bad version", "PUT", format!("{SETS}/there"), with(set("there"), "/metadata/resourceVersion", json!("abc")), (500, "InternalError", "")),
-        case("json patch test fails", "PATCH", format!("{SETS}/there"), json!([{"op": "test", "path": "/spec/replicas", "value": 9}]),
-            (422, "Invalid", "")),
-        case("strategic no merge key", "PATCH", format!("{SETS}/there"),
-            json!({"spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}}), (500, "InternalError", "")),
-        case("scale negative", "PUT", format!("{SETS}/there/scale"), json!({"metadata": {"name": "there"}, "spec": {"replicas": -1}}),
-            (422, "Invalid", "spec.replicas: FieldValueInvalid")),
+        case(
+            "update policy",
+            "PUT",
+            format!("{SETS}/there"),
+            with(set("there"), "/spec/podManagementPolicy", json!("Parallel")),
+            (422, "Invalid", "spec: FieldValueForbidden"),
+        ),
+        case(
+            "bad version",
+            "PUT",
+            format!("{SETS}/there"),
+            with(set("there"), "/metadata/resourceVersion", json!("abc")),
+            (500, "InternalError", ""),
+        ),
+        case(
+            "json patch test fails",
+            "PATCH",
+            format!("{SETS}/there"),
+            json!([{"op": "test", "path": "/spec/replicas", "value": 9}]),
+            (422, "Invalid", ""),
+        ),
+        case(
+            "strategic no merge key",
+            "PATCH",
+            format!("{SETS}/there"),
+            json!({"spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}}),
+            (500, "InternalError", ""),
+        ),
+        case(
+            "scale negative",
+            "PUT",
+            format!("{SETS}/there/scale"),
+            json!({"metadata": {"name": "there"}, "spec": {"replicas": -1}}),
+            (422, "Invalid", "spec.replicas: FieldValueInvalid"),
+        ),
         case("list bad field selector", "GET", format!("{SETS}?fieldSelector=spec.foo%3D1"), Value::Null, (400, "BadRequest", "")),
         case("list bad version", "GET", format!("{SETS}?resourceVersion=abc"), Value::Null, (400, "BadRequest", "")),
     ]
@@ -74,23 +147,78 @@ fn other_cases() -> Vec<Case> {
     let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "0"}}}});
     let container = "/spec/containers/0";
     vec![
-        case("pod no containers", "POST", PODS, with(pod("p"), "/spec/containers", json!([])), (422, "Invalid", "spec.containers: FieldValueRequired")),
-        case("pod port range", "POST", PODS, with(pod("p"), container, json!({"name": "a", "image": "b", "ports": [{"containerPort": 99999}]})),
-            (422, "Invalid", "spec.containers[0].ports[0].containerPort: FieldValueInvalid")),
-        case("pod quantity", "POST", PODS, with(pod("p"), container, json!({"name": "a", "image": "b", "resources": {"limits": {"cpu": "lots"}}})),
-            (400, "BadRequest", "")),
-        case("pod name dot", "POST", PODS, with(pod("p"), "/metadata/name", json!(".p")), (422, "Invalid", "metadata.name: FieldValueInvalid")),
+        case(
+            "pod no containers",
+            "POST",
+            PODS,
+            with(pod("p"), "/spec/containers", json!([])),
+            (422, "Invalid", "spec.containers: FieldValueRequired"),
+        ),
+        case(
+            "pod port range",
+            "POST",
+            PODS,
+            with(pod("p"), container, json!({"name": "a", "image": "b", "ports": [{"containerPort": 99999}]})),
+            (422, "Invalid", "spec.containers[0].ports[0].containerPort: FieldValueInvalid"),
+        ),
+        case(
+            "pod quantity",
+            "POST",
+            PODS,
+            with(pod("p"), container, json!({"name": "a", "image": "b", "resources": {"limits": {"cpu": "lots"}}})),
+            (400, "BadRequest", ""),
+        ),
+        case(
+            "pod name dot",
+            "POST",
+            PODS,
+            with(pod("p"), "/metadata/name", json!(".p")),
+            (422, "Invalid", "metadata.name: FieldValueInvalid"),
+        ),
         case("pod log missing", "GET", format!("{PODS}/none/log"), Value::Null, (404, "NotFound", "")),
-        case("svc two unnamed", "POST", services, service(["", ""]),
-            (422, "Invalid", "spec.ports[0].name: FieldValueRequired; spec.ports[1].name: FieldValueRequired")),
-        case("svc type bad", "POST", services, with(service(["a", "b"]), "/spec/type", json!("Magic")), (422, "Invalid", "spec.type: FieldValueNotSupported")),
+        case(
+            "svc two unnamed",
+            "POST",
+            services,
+            service(["", ""]),
+            (422, "Invalid", "spec.ports[0].name: FieldValueRequired; spec.ports[1].name: FieldValueRequired"),
+        ),
+        case(
+            "svc type bad",
+            "POST",
+            services,
+            with(service(["a", "b"]), "/spec/type", json!("Magic")),
+            (422, "Invalid", "spec.type: FieldValueNotSupported"),
+        ),
         case("svc name digit", "POST", services, with(service(["a", "b"]), "/metadata/name", json!("1svc")), (201, "", "")),
-        case("svc affinity", "POST", services, with(service(["a", "b"]), "/spec/sessionAffinity", json!("Some")),
-            (422, "Invalid", "spec.sessionAffinity: FieldValueNotSupported")),
-        case("pvc zero", "POST", "/api/v1/namespaces/default/persistentvolumeclaims", claim, (422, "Invalid", "spec.resources[storage]: FieldValueInvalid")),
-        case("cm too big", "POST", CONFIG_MAPS, json!({"metadata": {"name": "big"}, "data": {"a": "x".repeat(1_100_000)}}),
-            (422, "Invalid", "[]: FieldValueTooLong")),
-        case("ns name", "POST", "/api/v1/namespaces", json!({"metadata": {"name": "a.b"}}), (422, "Invalid", "metadata.name: FieldValueInvalid")),
+        case(
+            "svc affinity",
+            "POST",
+            services,
+            with(service(["a", "b"]), "/spec/sessionAffinity", json!("Some")),
+            (422, "Invalid", "spec.sessionAffinity: FieldValueNotSupported"),
+        ),
+        case(
+            "pvc zero",
+            "POST",
+            "/api/v1/namespaces/default/persistentvolumeclaims",
+            claim,
+            (422, "Invalid", "spec.resources[storage]: FieldValueInvalid"),
+        ),
+        case(
+            "cm too big",
+            "POST",
+            CONFIG_MAPS,
+            json!({"metadata": {"name": "big"}, "data": {"a": "x".repeat(1_100_000)}}),
+            (422, "Invalid", "[]: FieldValueTooLong"),
+        ),
+        case(
+            "ns name",
+            "POST",
+            "/api/v1/namespaces",
+            json!({"metadata": {"name": "a.b"}}),
+            (422, "Invalid", "metadata.name: FieldValueInvalid"),
+        ),
     ]
 }
 
@@ -125,7 +253,9 @@ async fn paths_and_bodies_that_mean_nothing_are_refused() {
     let patch = harness.ask("PATCH", &format!("{CONFIG_MAPS}/a"), &[("content-type", "application/apply-patch+yaml")], "{}").await;
     assert_eq!(patch.status, 415);
     let protobuf = harness.ask("POST", CONFIG_MAPS, &[("content-type", "application/vnd.kubernetes.protobuf")], "k8s").await;
-    assert_eq!(protobuf.status, 415);
+    assert_eq!(protobuf.status, 400);
+    let cbor = harness.ask("POST", CONFIG_MAPS, &[("content-type", "application/cbor")], "x").await;
+    assert_eq!(cbor.status, 415);
     let only_protobuf = harness.ask("GET", CONFIG_MAPS, &[("accept", "application/vnd.kubernetes.protobuf")], "").await;
     assert_eq!(only_protobuf.status, 406);
     let large = harness.ask("POST", CONFIG_MAPS, &[], vec![b' '; (3 << 20) + 1]).await;

@@ -42,16 +42,23 @@ impl Answer {
 impl Harness {
     /// A server with the namespace and the service account `default`.
     pub async fn new() -> Self {
+        Self::with(|_, _| {}).await
+    }
+
+    /// The same, told otherwise.
+    pub async fn with(tell: impl FnOnce(&mut Config, &mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Embedded::open(&dir.path().join("store"), Options::default()).unwrap());
         let certificates = Certificates::open(dir.path()).unwrap();
-        let config = Config {
+        let mut options = Options::default();
+        let mut config = Config {
             service_range: "10.96.0.0/16".parse().unwrap(),
             token_key: Arc::new(certificates.token_key().unwrap()),
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             node_dialer: None,
             limits: Limits::default(),
         };
+        tell(&mut config, &mut options);
+        let store = Arc::new(Embedded::open(&dir.path().join("store"), options).unwrap());
         let server = Server::new(config, store.clone()).await.unwrap();
         let harness = Self { server, store, certificates, _dir: dir };
         harness.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
@@ -85,7 +92,8 @@ impl Harness {
             ("PATCH", false) => "application/strategic-merge-patch+json",
             _ => "application/json",
         };
-        self.ask(method, path, &[("content-type", content_type)], body.to_string()).await
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.ask(method, path, &[("content-type", content_type)], body).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -6,5 +6,6 @@ mod harness;
 mod lists;
 mod network;
 mod objects;
+mod streams;
 mod tables;
 mod watches;

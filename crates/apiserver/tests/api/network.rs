@@ -14,16 +14,15 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::Harness;
 
 /// A server on a port of its own.
-struct Served {
-    harness: Harness,
+pub struct Served {
+    pub harness: Harness,
     address: std::net::SocketAddr,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Served {
-    async fn start() -> Self {
-        let harness = Harness::new().await;
+    pub async fn start(harness: Harness) -> Self {
         let serving = harness.certificates.serving(&[], &[]).unwrap();
         let tls = harness.certificates.tls(&serving).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -34,7 +33,8 @@ impl Served {
         Self { harness, address, stop, task }
     }
 
-    async fn ask(&self, path: &str, http2: bool, admin: bool, token: Option<&str>) -> (u16, Value) {
+    /// A connection with TLS, with or without the administrator's certificate.
+    pub async fn connect(&self, http2: bool, admin: bool) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.harness.certificates.authority().as_bytes()).unwrap()).unwrap();
         let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
@@ -49,7 +49,11 @@ impl Served {
         config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("kubernetes.default.svc").unwrap();
-        let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+
+    async fn ask(&self, path: &str, http2: bool, admin: bool, token: Option<&str>) -> (u16, Value) {
+        let stream = self.connect(http2, admin).await;
         let mut request = http::Request::builder().uri(format!("https://kubernetes.default.svc{path}")).header("host", "kubernetes");
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -72,7 +76,7 @@ impl Served {
 
 #[tokio::test]
 async fn certificates_identify_and_strangers_are_refused() {
-    let served = Served::start().await;
+    let served = Served::start(Harness::new().await).await;
     for http2 in [false, true] {
         assert_eq!(served.ask("/api/v1/namespaces/default", http2, true, None).await.0, 200);
     }
@@ -87,7 +91,7 @@ async fn certificates_identify_and_strangers_are_refused() {
 
 #[tokio::test]
 async fn a_token_lives_as_long_as_its_account() {
-    let served = Served::start().await;
+    let served = Served::start(Harness::new().await).await;
     let account = "/api/v1/namespaces/default/serviceaccounts/default";
     let request = served.harness.ok("POST", &format!("{account}/token"), json!({"spec": {"expirationSeconds": 600}})).await;
     let token = request["status"]["token"].as_str().unwrap().to_owned();
@@ -103,4 +107,24 @@ async fn a_token_lives_as_long_as_its_account() {
     assert_eq!(served.ask("/apis", false, false, other["status"]["token"].as_str()).await.0, 401);
     served.harness.ok("DELETE", account, json!({})).await;
     assert_eq!(served.ask("/apis", false, false, Some(&token)).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_server_that_is_full_asks_to_come_again_and_watches_have_room_of_their_own() {
+    let harness = Harness::with(|config, _| config.limits.requests = 1).await;
+    let served = Served::start(harness).await;
+    let mut body = served.connect(false, true).await;
+    // A request whose body never comes keeps its place.
+    use tokio::io::AsyncWriteExt;
+    body.write_all(b"POST /api/v1/namespaces HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+    let refused = loop {
+        let (code, status) = served.ask("/api/v1/namespaces/default", false, true, None).await;
+        if code != 200 {
+            break (code, status);
+        }
+    };
+    assert_eq!((refused.0, &refused.1["reason"]), (429, &json!("TooManyRequests")));
+    assert_eq!(served.ask("/api/v1/namespaces?watch=true&timeoutSeconds=1", false, true, None).await.0, 200);
+    drop(body);
+    while served.ask("/api/v1/namespaces/default", false, true, None).await.0 != 200 {}
 }

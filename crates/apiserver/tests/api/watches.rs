@@ -146,3 +146,22 @@ async fn the_client_library_reads_our_watches() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_dropped_and_resumes() {
+    let harness = Harness::with(|_, options| options.watch_backlog = 8).await;
+    let a = harness.config_map("a", json!({})).await;
+    let version = a["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut watch = Watch::open(&harness, &format!("resourceVersion={version}")).await;
+    for number in 0..40 {
+        harness.config_map(&format!("m{number:02}"), json!({})).await;
+    }
+    let (mut told, mut seen) = (0, version.to_owned());
+    while let Some(event) = watch.next().await {
+        told += 1;
+        seen = event["object"]["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    }
+    assert!(told < 40, "{told} events were kept for a client that does not read");
+    let mut resumed = Watch::open(&harness, &format!("resourceVersion={seen}")).await;
+    assert_eq!(resumed.told().await.1, format!("m{told:02}"));
+}
