@@ -82,7 +82,7 @@ fn ending_the_server_leaves_containers_and_down_ends_them() {
     };
     assert!(cluster.terminate(), "{}", cluster.log());
     assert_eq!(running(), 1);
-    let down = cluster.steadfast(&["down"]);
+    let down = cluster.steadfast(&["down", "--timeout", "1"]);
     assert!(down.status.success(), "{}", end_to_end::said(&down));
     assert_eq!(running(), 0);
 }

@@ -66,9 +66,12 @@ pub struct Up {
 pub struct Down {
     #[command(flatten)]
     pub instance: Instance,
-    /// Deletes all data as well: objects, volumes, images
+    /// Deletes all data as well: objects, volumes, images; containers are given no time to end
     #[arg(long)]
     pub purge: bool,
+    /// Seconds that containers may take to end before they are killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub timeout: u64,
 }
 
 #[derive(Debug, Args)]

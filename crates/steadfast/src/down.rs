@@ -16,8 +16,6 @@ use crate::instance::{Instance, Running};
 
 /// How long the server may take to end after SIGTERM.
 const SERVER_PATIENCE: Duration = Duration::from_secs(15);
-/// How long containers may take to end after SIGTERM.
-const CONTAINER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Stops an instance's containers; with `purge`, deletes all its data.
 pub async fn run(down: Down) -> Result<(), Failure> {
@@ -29,7 +27,8 @@ pub async fn run(down: Down) -> Result<(), Failure> {
     let _alone = end_server(&instance).await?;
     let record = instance.record()?;
     if !record.simulated {
-        end_pods(&instance).await?;
+        let patience = if down.purge { Duration::ZERO } else { Duration::from_secs(down.timeout) };
+        end_pods(&instance, patience).await?;
         PodNetwork::remove(&instance.network(record.pod_cidr, record.service_cidr), down.purge).await?;
     }
     if down.purge {
@@ -54,15 +53,16 @@ async fn end_server(instance: &Instance) -> Result<Running, Failure> {
     }
 }
 
-async fn end_pods(instance: &Instance) -> Result<(), Failure> {
+/// Asks all containers to end, kills those that have not ended in time, and removes what they used.
+async fn end_pods(instance: &Instance, patience: Duration) -> Result<(), Failure> {
     let config = RuntimeConfig {
         run_dir: instance.run_dir(),
         executable: std::env::current_exe().map_err(Failure::Executable)?,
         cgroup_parent: instance.cgroup_parent(),
     };
     let Opened { runtime, found, mut events } = Runtime::open(config).await?;
-    let mut running = ask_to_end(&runtime, &found).await;
-    let deadline = Instant::now() + CONTAINER_PATIENCE;
+    let mut running = if patience.is_zero() { HashSet::new() } else { ask_to_end(&runtime, &found).await };
+    let deadline = Instant::now() + patience;
     while !running.is_empty() {
         match timeout_at(deadline, events.recv()).await {
             Ok(Some(RuntimeEvent::Exited { pod, container, .. })) => drop(running.remove(&(pod, container))),
@@ -73,6 +73,7 @@ async fn end_pods(instance: &Instance) -> Result<(), Failure> {
     for sandbox in &found {
         runtime.remove_sandbox(&sandbox.spec.uid).await?;
     }
+    runtime.remove_groups().await?;
     let images = Images::open(instance.folder("images")).await?;
     for container in images.mounted().await? {
         images.unmount(&container).await?;

@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
 use super::channels::{self, ERROR, STDERR, STDOUT, Said};
 use super::{Body, RequestError, is_true, last_values, parameters, whole};
@@ -204,6 +205,8 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut messages: mpsc::Receive
             return;
         }
     }
-    // It may be closed already.
+    // Clients take a close without a code for a failure. It may be closed already.
+    let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    let _ = sink.send(Message::Close(Some(normal))).await;
     let _ = sink.close().await;
 }
