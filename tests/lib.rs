@@ -112,17 +112,18 @@ impl Cluster {
 
     /// Loads the image with a shell, named `busybox:1`.
     pub fn load_busybox(&self) {
-        self.load_image("STEADFAST_BUSYBOX_IMAGE");
+        self.load_image("STEADFAST_BUSYBOX_IMAGE", "busybox.tar");
     }
 
     /// Loads the image with Redis, named `redis:7`.
     pub fn load_redis(&self) {
-        self.load_image("STEADFAST_REDIS_IMAGE");
+        self.load_image("STEADFAST_REDIS_IMAGE", "redis.tar");
     }
 
-    fn load_image(&self, variable: &str) {
-        let archive = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names no image: run `cargo xtask test`"));
-        let output = self.steadfast(&["image", "load", &archive]);
+    fn load_image(&self, variable: &str, name: &str) {
+        let archive = std::env::var_os(variable).map_or_else(|| target().join("images").join(name), PathBuf::from);
+        assert!(archive.is_file(), "{} is missing: run `cargo xtask test`, which makes it", archive.display());
+        let output = self.steadfast(&["image", "load", &archive.to_string_lossy()]);
         assert!(output.status.success(), "{}", said(&output));
     }
 
@@ -216,12 +217,13 @@ impl Drop for Cluster {
 
 /// The binary under test.
 pub fn binary() -> PathBuf {
-    if let Some(named) = std::env::var_os("STEADFAST_BINARY") {
-        return named.into();
-    }
-    // target/debug/deps/<test> → target/debug/steadfast
+    std::env::var_os("STEADFAST_BINARY").map_or_else(|| target().join("debug/steadfast"), PathBuf::from)
+}
+
+/// The folder that Cargo builds into: the test itself is `target/debug/deps/<test>`.
+fn target() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own file");
-    test.ancestors().nth(2).expect("a target folder").join("steadfast")
+    test.ancestors().nth(3).expect("a target folder").to_path_buf()
 }
 
 /// Whether containers can be started; says so where not.

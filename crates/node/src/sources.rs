@@ -64,9 +64,13 @@ impl Sources {
         Ok(found.map(|secret| secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()))
     }
 
-    /// A claim.
+    /// A claim. Pods are bound after their claims are, so a claim that is not bound yet may only be seen late.
     pub async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Arc<PersistentVolumeClaim>>, kube::Error> {
-        self.find(&self.views.claims, namespace, name).await
+        let is_bound = |claim: &PersistentVolumeClaim| claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_some());
+        match self.views.claims.get(&ObjectKey::new(namespace, name)).filter(|claim| is_bound(claim)) {
+            Some(claim) => Ok(Some(claim)),
+            None => Ok(Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), namespace).get_opt(name).await?.map(Arc::new)),
+        }
     }
 
     /// A persistent volume.

@@ -9,9 +9,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, mkdirat};
 use thiserror::Error;
 
 use crate::{at, tree};
@@ -65,20 +65,29 @@ fn open_part(root: &Path, subpath: &str) -> Result<OwnedFd, SubPathError> {
         Err(Errno::ENOENT) => {}
         opened => return opened.map_err(refuse),
     }
+    // Who may use the volume may use what is made in it.
+    let mode = Mode::from_bits_truncate(fstat(&volume).map_err(io::Error::from)?.st_mode);
     let mut reached = volume;
     for part in parts {
         let name = Path::new(part.as_os_str());
         reached = match open_beneath(reached.as_fd(), name) {
-            Err(Errno::ENOENT) => make_directory(reached.as_fd(), name).map_err(refuse)?,
+            Err(Errno::ENOENT) => make_directory(reached.as_fd(), name, mode).map_err(refuse)?,
             opened => opened.map_err(refuse)?,
         };
     }
     Ok(reached)
 }
 
-fn make_directory(parent: BorrowedFd<'_>, name: &Path) -> nix::Result<OwnedFd> {
+/// The mode is set through the descriptor of what was opened: that of `mkdir` is less the process' umask, and the name may be
+/// exchanged at any time.
+fn make_directory(parent: BorrowedFd<'_>, name: &Path, mode: Mode) -> nix::Result<OwnedFd> {
     match mkdirat(parent, name, Mode::from_bits_truncate(0o750)) {
-        Ok(()) | Err(Errno::EEXIST) => open_beneath(parent, name),
+        Ok(()) => {
+            let made = open_beneath(parent, name)?;
+            fchmodat(AT_FDCWD, format!("/proc/self/fd/{}", made.as_raw_fd()).as_str(), mode, FchmodatFlags::FollowSymlink)?;
+            Ok(made)
+        }
+        Err(Errno::EEXIST) => open_beneath(parent, name),
         Err(error) => Err(error),
     }
 }
@@ -127,6 +136,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         open_part(root.path(), "a/b/c").unwrap();
         assert!(root.path().join("a/b/c").is_dir());
+        let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());
+        assert_eq!(mode(&root.path().join("a/b/c")), mode(root.path()));
     }
 
     #[test]

@@ -39,7 +39,8 @@ impl Memory {
         let ended = matches!(recorded.phase.as_deref(), Some("Succeeded" | "Failed"));
         let mut containers = found.map(from_runtime).unwrap_or_default();
         let statuses = recorded.init_container_statuses.iter().flatten().chain(recorded.container_statuses.iter().flatten());
-        for status in statuses.filter(|_| !ended) {
+        // Of a pod that ended and was cleaned up, the recorded status is all there is to know.
+        for status in statuses.filter(|_| !ended || found.is_some()) {
             adopt(containers.entry(status.name.clone()).or_default(), status, now);
         }
         let probers = containers.iter().flat_map(|(name, container)| probers(pod, name, container)).collect();

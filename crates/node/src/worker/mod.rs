@@ -295,7 +295,8 @@ impl Worker {
         if !text.contains(&format!("\"{name}\"")) {
             return;
         }
-        let waits = |action: &Action| matches!(action, Action::PrepareVolumes | Action::StartContainer { .. });
+        let waits =
+            |action: &Action| matches!(action, Action::PrepareVolumes | Action::PrepareImage { .. } | Action::StartContainer { .. });
         self.memory.failures.retain(|action, _| !waits(action));
         if self.memory.volumes.is_some() && !self.gone {
             self.refresh();

@@ -351,3 +351,43 @@ async fn commands_run_in_containers() {
     drop(agent);
     machine.clean().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_provisioned_and_its_data_outlives_the_pod() {
+    let Some(machine) = Machine::new(6).await else { return };
+    let agent = machine.start().await;
+    machine.server.put("storageclasses", "local", json!({ "provisioner": "steadfast.dev/local", "reclaimPolicy": "Delete" }));
+    let claim = machine.server.put(
+        "persistentvolumeclaims",
+        "data-web-0",
+        json!({ "metadata": { "namespace": "shop", "annotations": { "volume.kubernetes.io/selected-node": "n" } },
+            "spec": { "storageClassName": "local", "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Mi" } } } }),
+    );
+    let name = format!("pvc-{}", claim["metadata"]["uid"].as_str().expect("a uid"));
+    let volume = machine.server.until("persistentvolumes", &name, |volume| volume.is_some()).await.expect("a volume");
+    let mut bound = claim;
+    bound["spec"]["volumeName"] = name.as_str().into();
+    machine.server.put("persistentvolumeclaims", "data-web-0", bound);
+    let spec = |command: &str| {
+        json!({ "restartPolicy": "Never", "securityContext": { "runAsUser": 1234, "fsGroup": 4321 },
+            "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "data-web-0" } }],
+            "containers": [{ "name": "main", "image": BUSYBOX, "command": ["sh", "-c", command],
+                "volumeMounts": [{ "name": "data", "mountPath": "/data", "subPath": "deep/part" }] }] })
+    };
+    for (pod, command) in [("web-0", "echo kept > /data/file"), ("web-1", "test $(cat /data/file) = kept")] {
+        machine.bind(pod, spec(command));
+        let ended = machine.until(pod, |pod| pod["status"]["phase"] == "Succeeded" || pod["status"]["phase"] == "Failed").await;
+        assert_eq!(ended["status"]["phase"], "Succeeded", "{ended:#}");
+        machine.server.delete(pod, 0);
+        machine.gone(pod).await;
+    }
+    let directory = machine.path("data/volumes").join(&name);
+    assert_eq!(std::fs::read_to_string(directory.join("deep/part/file")).expect("the file"), "kept\n");
+    let mut released = volume;
+    released["status"]["phase"] = "Released".into();
+    machine.server.put("persistentvolumes", &name, released);
+    machine.server.until("persistentvolumes", &name, |volume| volume.is_none()).await;
+    assert!(!directory.exists());
+    drop(agent);
+    machine.clean().await;
+}
