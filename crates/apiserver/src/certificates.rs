@@ -80,7 +80,8 @@ impl Certificates {
 
     /// A client certificate. Made once for each name.
     pub fn client(&self, user: &str, organization: &str) -> Result<Certified, CertificateError> {
-        let subject = Subject { name: user, organization: Some(organization), usage: ExtendedKeyUsagePurpose::ClientAuth, names: &[] };
+        let subject =
+            Subject { name: user, organization: Some(organization), usage: ExtendedKeyUsagePurpose::ClientAuth, names: &[] };
         let file: String = user.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         kept(&self.directory, &file, || self.issue(&subject))
     }
@@ -219,8 +220,9 @@ fn authority_parameters() -> CertificateParams {
 
 fn make_authority() -> Result<Certified, CertificateError> {
     let key = new_key("the authority")?;
-    let certificate =
-        authority_parameters().self_signed(&key).map_err(|source| CertificateError::Make { name: "the authority".to_owned(), source })?;
+    let certificate = authority_parameters()
+        .self_signed(&key)
+        .map_err(|source| CertificateError::Make { name: "the authority".to_owned(), source })?;
     Ok(Certified { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 

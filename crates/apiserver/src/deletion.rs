@@ -181,9 +181,7 @@ pub fn check_policy(options: &DeleteOptions) -> Result<(), ApiError> {
     use crate::field::{FieldError, Path};
     let path = Path::new("propagationPolicy");
     let error = match (options.propagation_policy.as_deref(), options.orphan_dependents) {
-        (Some(_), Some(_)) => {
-            FieldError::invalid(path, options.propagation_policy.clone(), "orphanDependents and deletionPropagation cannot be both set")
-        }
+        (Some(_), Some(_)) => FieldError::invalid(path, options.propagation_policy.clone(), "orphanDependents and deletionPropagation cannot be both set"),
         (None | Some("Orphan" | "Foreground" | "Background"), _) => return Ok(()),
         (Some(other), _) => FieldError::not_supported(path, other, &["Background", "Foreground", "Orphan"]),
     };

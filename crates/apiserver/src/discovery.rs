@@ -34,7 +34,10 @@ fn go_architecture() -> &'static str {
 pub fn core_versions(headers: &HeaderMap) -> Result<Response, ApiError> {
     match media::aggregated_discovery(headers)? {
         Some(version) => Ok(aggregated(version, headers, |group| group.is_empty())),
-        None => Ok(respond::value(StatusCode::OK, &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}))),
+        None => Ok(respond::value(
+            StatusCode::OK,
+            &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+        )),
     }
 }
 

@@ -115,10 +115,9 @@ impl Page {
     fn finish(self, prefix: &str, counts: bool) -> Listed {
         let revision = self.at.unwrap_or_default();
         let more = self.remaining > 0;
-        let continue_token = self
-            .after
-            .filter(|_| more)
-            .map(|after| Continue::encoded(i64::try_from(revision.0).unwrap_or(i64::MAX), after.strip_prefix(prefix).unwrap_or(&after)));
+        let continue_token = self.after.filter(|_| more).map(|after| {
+            Continue::encoded(i64::try_from(revision.0).unwrap_or(i64::MAX), after.strip_prefix(prefix).unwrap_or(&after))
+        });
         let head = ListHead {
             resource_version: revision.to_string(),
             continue_token,

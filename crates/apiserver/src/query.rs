@@ -39,8 +39,11 @@ impl Query {
     }
 
     fn number(&self, key: &str) -> Result<Option<i64>, ApiError> {
-        let parse =
-            |text: &str| text.parse().map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")));
+        let parse = |text: &str| {
+            text.parse().map_err(|_| {
+                ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+            })
+        };
         self.get(key).map(parse).transpose()
     }
 }
@@ -99,11 +102,7 @@ impl ListOptions {
             revision_match: query.get("resourceVersionMatch").map(parse_match).transpose()?,
             limit: query.number("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|&limit| limit > 0),
             continue_token: query.get("continue").map(str::to_owned),
-            timeout: query
-                .number("timeoutSeconds")?
-                .and_then(|seconds| u64::try_from(seconds).ok())
-                .filter(|&s| s > 0)
-                .map(Duration::from_secs),
+            timeout: query.number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()).filter(|&s| s > 0).map(Duration::from_secs),
             bookmarks: query.flag("allowWatchBookmarks"),
             initial_events: query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents")),
         };

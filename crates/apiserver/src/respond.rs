@@ -102,3 +102,4 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accepted.split(',').any(|one| one.split(';').next().unwrap_or_default().trim() == "gzip")
 }
+

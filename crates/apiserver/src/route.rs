@@ -21,17 +21,11 @@ pub enum Route {
     /// `/apis/apps`: one group.
     Group(String),
     /// `/api/v1`, `/apis/apps/v1`: the resources of a version.
-    Resources {
-        group: String,
-        version: String,
-    },
+    Resources { group: String, version: String },
     /// `/openapi/v3`: which documents there are.
     OpenApiIndex,
     /// `/openapi/v3/apis/apps/v1`.
-    OpenApi {
-        group: String,
-        version: String,
-    },
+    OpenApi { group: String, version: String },
     /// `/.well-known/openid-configuration` and its keys.
     TokenKeys,
     Object(Call),

@@ -165,7 +165,12 @@ impl Service {
 
 /// Whether a request may go on for as long as the client likes.
 fn is_long(route: &Route) -> bool {
-    matches!(route, Route::Object(Call { verb: Verb::Watch(_), .. } | Call { subresource: Some(Subresource::Log | Subresource::Exec), .. }))
+    matches!(
+        route,
+        Route::Object(
+            Call { verb: Verb::Watch(_), .. } | Call { subresource: Some(Subresource::Log | Subresource::Exec), .. }
+        )
+    )
 }
 
 /// Keeps the permit for as long as the response's body is there.

@@ -41,9 +41,9 @@ fn event(view: View) -> Event {
 }
 
 fn view(event: Event) -> View {
-    let series = event
-        .series
-        .and_then(|series| Some(ViewSeries { count: series.count.unwrap_or_default(), last_observed_time: series.last_observed_time? }));
+    let series = event.series.and_then(|series| {
+        Some(ViewSeries { count: series.count.unwrap_or_default(), last_observed_time: series.last_observed_time? })
+    });
     View {
         metadata: event.metadata,
         regarding: Some(event.involved_object),

@@ -35,10 +35,7 @@ pub struct Subject {
 /// How far a watch has come.
 enum Stage {
     /// Objects that were there when it began are told.
-    Initial {
-        rest: std::vec::IntoIter<Entry>,
-        tells_end: bool,
-    },
+    Initial { rest: std::vec::IntoIter<Entry>, tells_end: bool },
     Following,
     Ended,
 }

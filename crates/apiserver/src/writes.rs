@@ -111,9 +111,9 @@ fn lost() -> ApiError {
 fn place(target: Target<'_>, object: &mut dyn Object) -> Result<(), ApiError> {
     let meta = object.meta_mut();
     match meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
-        Some(namespace) if namespace != target.namespace && target.resource.is_namespaced() => {
-            Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"))
-        }
+        Some(namespace) if namespace != target.namespace && target.resource.is_namespaced() => Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
         Some(_) => Ok(()),
         None => {
             meta.namespace = Some(target.namespace.to_owned()).filter(|namespace| !namespace.is_empty());

@@ -86,8 +86,12 @@ async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started,
     namespaces::ensure_system(&administrator).await?;
     let informers = Informers::start(&administrator);
     let inventory = Inventory::start(&administrator);
-    let control =
-        Control { informers: informers.clone(), inventory, certificate: certificates.authority().into(), shutdown: shutdown.clone() };
+    let control = Control {
+        informers: informers.clone(),
+        inventory,
+        certificate: certificates.authority().into(),
+        shutdown: shutdown.clone(),
+    };
     let clients = server.clone();
     control::start(&mut tasks, control, &up.disable_controllers, |user| clients.client(user, &[MASTERS]));
     bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
@@ -109,8 +113,7 @@ fn record(up: &Up) -> Result<Record, Failure> {
     let node_name = match &up.node_name {
         Some(name) => name.clone(),
         None => {
-            let host =
-                nix::unistd::gethostname().map_err(|error| Failure::Message(format!("the host has no name: {error}; use --node-name")))?;
+            let host = nix::unistd::gethostname().map_err(|error| Failure::Message(format!("the host has no name: {error}; use --node-name")))?;
             host.to_string_lossy().to_lowercase()
         }
     };
@@ -118,12 +121,7 @@ fn record(up: &Up) -> Result<Record, Failure> {
     Ok(Record { node_name, pod_cidr: up.pod_cidr, service_cidr: up.service_cidr, listen: up.listen.to_string(), simulated })
 }
 
-async fn server(
-    up: &Up,
-    instance: &Instance,
-    certificates: &Certificates,
-    dialer: apiserver::config::NodeDialer,
-) -> Result<Server, Failure> {
+async fn server(up: &Up, instance: &Instance, certificates: &Certificates, dialer: apiserver::config::NodeDialer) -> Result<Server, Failure> {
     let folder = instance.folder("store");
     // Opening reads all state from disk.
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder, Options::default())).await;

@@ -12,7 +12,8 @@ const MASTERS: &str = "system:masters";
 /// Members are agents of nodes.
 const NODES: &str = "system:nodes";
 /// Users that are parts of the control plane and work on all resources.
-const CONTROLLERS: [&str; 4] = ["system:kube-controller-manager", "system:kube-scheduler", "system:apiserver", "system:kube-proxy"];
+const CONTROLLERS: [&str; 4] =
+    ["system:kube-controller-manager", "system:kube-scheduler", "system:apiserver", "system:kube-proxy"];
 
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "update", "patch", "delete"];

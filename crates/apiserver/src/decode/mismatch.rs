@@ -41,16 +41,14 @@ fn mismatch(value: &Value, schema: &Value, schemas: &Map<String, Value>, place: 
     }
     match value {
         Value::Array(items) => items.iter().find_map(|item| mismatch(item, schema.get("items")?, schemas, place)),
-        Value::Object(fields) => {
-            fields.iter().find_map(|(key, value)| match (schema.get("properties"), schema.get("additionalProperties")) {
-                (Some(properties), _) => {
-                    let path = if place.path.is_empty() { key.clone() } else { format!("{}.{key}", place.path) };
-                    mismatch(value, properties.get(key)?, schemas, &Place { go_struct: place.go_struct.clone(), path })
-                }
-                (None, Some(values)) => mismatch(value, values, schemas, place),
-                (None, None) => None,
-            })
-        }
+        Value::Object(fields) => fields.iter().find_map(|(key, value)| match (schema.get("properties"), schema.get("additionalProperties")) {
+            (Some(properties), _) => {
+                let path = if place.path.is_empty() { key.clone() } else { format!("{}.{key}", place.path) };
+                mismatch(value, properties.get(key)?, schemas, &Place { go_struct: place.go_struct.clone(), path })
+            }
+            (None, Some(values)) => mismatch(value, values, schemas, place),
+            (None, None) => None,
+        }),
         _ => None,
     }
 }

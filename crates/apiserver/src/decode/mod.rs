@@ -47,8 +47,7 @@ pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidatio
         FieldValidation::Ignore | FieldValidation::Strict => Vec::new(),
         FieldValidation::Warn => scan.faults,
     };
-    let object =
-        (resource.codec.from_json)(json).map_err(|error| cannot_be_handled(resource, &mismatch::explain(resource, json, &error)))?;
+    let object = (resource.codec.from_json)(json).map_err(|error| cannot_be_handled(resource, &mismatch::explain(resource, json, &error)))?;
     Ok(Decoded { object, warnings })
 }
 
@@ -59,9 +58,7 @@ pub fn plain<T: serde::de::DeserializeOwned>(kind: &str, headers: &HeaderMap, bo
     let yaml = if from_yaml { Some(yaml::to_json(body)?) } else { None };
     if content_type.contains("protobuf") {
         return Err(ApiError::UnsupportedMediaType {
-            message: format!(
-                "the body of the request was in an unknown format ({content_type}) - accepted media types include: application/json, application/yaml"
-            ),
+            message: format!("the body of the request was in an unknown format ({content_type}) - accepted media types include: application/json, application/yaml"),
         });
     }
     serde_json::from_slice(yaml.as_deref().unwrap_or(body))
@@ -157,18 +154,9 @@ mod tests {
         let resource = registry::find("", "v1", "configmaps").unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/yaml"));
-        let decoded =
-            body(resource, &headers, b"kind: ConfigMap\nmetadata:\n  name: a\ndata:\n  x: \"1\"\n", FieldValidation::Strict).unwrap();
+        let decoded = body(resource, &headers, b"kind: ConfigMap\nmetadata:\n  name: a\ndata:\n  x: \"1\"\n", FieldValidation::Strict).unwrap();
         assert_eq!(decoded.object.meta().name.as_deref(), Some("a"));
-        let bomb = format!(
-            "a: &a [x,x,x,x,x,x,x,x,x]\n{}",
-            (0..12)
-                .map(|n| format!(
-                    "b{n}: &b{n} [*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p}]\n",
-                    p = if n == 0 { "a".to_owned() } else { format!("b{}", n - 1) }
-                ))
-                .collect::<String>()
-        );
+        let bomb = format!("a: &a [x,x,x,x,x,x,x,x,x]\n{}", (0..12).map(|n| format!("b{n}: &b{n} [*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p}]\n", p = if n == 0 { "a".to_owned() } else { format!("b{}", n - 1) })).collect::<String>());
         assert!(body(resource, &headers, bomb.as_bytes(), FieldValidation::Ignore).is_err());
     }
 

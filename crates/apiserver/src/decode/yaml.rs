@@ -6,7 +6,6 @@ use crate::error::ApiError;
 
 /// The same document as JSON.
 pub fn to_json(yaml: &[u8]) -> Result<Vec<u8>, ApiError> {
-    let value: Value =
-        serde_saphyr::from_slice(yaml).map_err(|error| ApiError::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
+    let value: Value = serde_saphyr::from_slice(yaml).map_err(|error| ApiError::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
     Ok(value.to_string().into_bytes())
 }

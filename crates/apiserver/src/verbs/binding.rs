@@ -7,7 +7,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{success, target};
 use crate::context::Context;
 use crate::decode::{self, Decoded};
-use crate::deletion;
 use crate::error::ApiError;
 use crate::field::{FieldError, Path};
 use crate::query::WriteOptions;
@@ -15,6 +14,7 @@ use crate::respond::Response;
 use crate::route::Call;
 use crate::stored::Current;
 use crate::writes::{self, Part};
+use crate::deletion;
 
 pub(super) async fn run(context: &Context<'_>, call: &Call, options: WriteOptions, body: &[u8]) -> Result<Response, ApiError> {
     let binding: Binding = decode::plain("Binding", context.headers, body)?;

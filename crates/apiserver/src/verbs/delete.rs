@@ -44,8 +44,7 @@ pub(super) fn options(context: &Context<'_>, call: &Call, write: WriteOptions, b
 }
 
 fn from_query(query: &Query) -> Result<DeleteOptions, ApiError> {
-    let number =
-        |text: &str| text.parse().map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")));
+    let number = |text: &str| text.parse().map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")));
     Ok(DeleteOptions {
         grace_period_seconds: query.get("gracePeriodSeconds").map(number).transpose()?,
         propagation_policy: query.get("propagationPolicy").map(str::to_owned),

@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::target;
 use crate::context::Context;
 use crate::decode::{self, Decoded};
-use crate::document;
 use crate::error::ApiError;
 use crate::field::{FieldError, Path};
 use crate::patch::{self, PatchType};
@@ -18,6 +17,7 @@ use crate::respond::{self, Response};
 use crate::route::Call;
 use crate::stored::{self, Current};
 use crate::writes::{self, Part};
+use crate::document;
 
 pub(super) async fn get(context: &Context<'_>, call: &Call) -> Result<Response, ApiError> {
     let current = stored::current(&*context.shared.store, call.resource, &call.namespace, &call.name).await?;
@@ -41,8 +41,7 @@ pub(super) async fn patch(
         scale.metadata.resource_version = None;
         let value = serde_json::to_value(scale).unwrap_or(Value::Null);
         let patched = patch::apply(patch_type, call.resource, &value, body)?;
-        serde_json::from_value(patched)
-            .map_err(|error| ApiError::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: json: {error}")))
+        serde_json::from_value(patched).map_err(|error| ApiError::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: json: {error}")))
     };
     run(context, call, options, make).await
 }

@@ -63,17 +63,13 @@ async fn bound(context: &Context<'_>, call: &Call, reference: &BoundObjectRefere
     let (kind, name) = (reference.kind.as_deref().unwrap_or_default(), reference.name.clone().unwrap_or_default());
     let resource = match kind {
         "Pod" => registry::find_kind("", "v1", "Pod").ok_or(ApiError::NoRoute)?,
-        other => {
-            return Err(ApiError::bad_request(format!("cannot bind token for serviceaccount {:?} to object of kind {other:?}", call.name)));
-        }
+        other => return Err(ApiError::bad_request(format!("cannot bind token for serviceaccount {:?} to object of kind {other:?}", call.name))),
     };
     let pod = stored::current(&*context.shared.store, resource, &call.namespace, &name).await?;
     let uid = pod.object.meta().uid.clone().unwrap_or_default();
     match reference.uid.as_deref() {
         Some(wanted) if !wanted.is_empty() && wanted != uid => {
-            let why = format!(
-                "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
-            );
+            let why = format!("the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated");
             Err(ApiError::Conflict { resource, name, why })
         }
         _ => Ok(Bound { name, uid }),
