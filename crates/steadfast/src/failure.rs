@@ -30,6 +30,8 @@ pub enum Failure {
     #[error(transparent)]
     Node(#[from] node::StartError),
     #[error(transparent)]
+    Simulated(#[from] node::simulated::RegisterError),
+    #[error(transparent)]
     Certificates(#[from] apiserver::certificates::CertificateError),
     #[error("the API server can't start: {0}")]
     Api(#[from] apiserver::error::ApiError),

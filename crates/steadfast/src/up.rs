@@ -4,9 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Instant;
 
-use apiserver::Server;
+use apiserver::{Config, Limits, NodeDialer, Server};
 use apiserver::certificates::Certificates;
-use apiserver::config::{Config, Limits};
 use controllers::{Informers, Inventory, namespaces};
 use network::PodNetwork;
 use node::simulated;
@@ -97,7 +96,7 @@ async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started,
     bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
     let worker = match network {
         None => {
-            simulate(up, &mut tasks, &administrator, &informers, &shutdown).await?;
+            simulate(up, &server, &informers, &mut tasks, &shutdown).await?;
             None
         }
         Some(network) => {
@@ -107,6 +106,28 @@ async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started,
         }
     };
     Ok(Started { shutdown, tasks, _worker: worker, _server: server })
+}
+
+/// Nodes that only pretend to run their pods.
+async fn simulate(
+    up: &Up,
+    server: &Server,
+    informers: &Informers,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
+    let client = server.client("system:node:simulated", &["system:nodes", MASTERS]);
+    let options = simulated::Options { nodes: up.simulated_nodes, ..simulated::Options::default() };
+    let nodes = simulated::register(&client, &options).await?;
+    let views = simulated::Views {
+        pods: informers.pods.clone(),
+        claims: informers.claims.clone(),
+        volumes: informers.volumes.clone(),
+        storage_classes: informers.storage_classes.clone(),
+    };
+    let ended = shutdown.clone().cancelled_owned();
+    tasks.spawn(async move { nodes.run(client, views, ended).await });
+    Ok(())
 }
 
 fn record(up: &Up) -> Result<Record, Failure> {
@@ -121,7 +142,7 @@ fn record(up: &Up) -> Result<Record, Failure> {
     Ok(Record { node_name, pod_cidr: up.pod_cidr, service_cidr: up.service_cidr, listen: up.listen.to_string(), simulated })
 }
 
-async fn server(up: &Up, instance: &Instance, certificates: &Certificates, dialer: apiserver::config::NodeDialer) -> Result<Server, Failure> {
+async fn server(up: &Up, instance: &Instance, certificates: &Certificates, dialer: NodeDialer) -> Result<Server, Failure> {
     let folder = instance.folder("store");
     // Opening reads all state from disk.
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder, Options::default())).await;
@@ -182,17 +203,6 @@ fn addresses(up: &Up, network: Option<&PodNetwork>) -> Addresses {
     let gateway = network.map(PodNetwork::gateway);
     let api = SocketAddrV4::new(gateway.unwrap_or(Ipv4Addr::LOCALHOST), up.listen.port());
     Addresses { services: up.service_cidr, api, dns: gateway }
-}
-
-async fn simulate(
-    up: &Up,
-    tasks: &mut JoinSet<()>,
-    client: &kube::Client,
-    informers: &Informers,
-    shutdown: &CancellationToken,
-) -> Result<(), Failure> {
-    let _ = (up, tasks, client, informers, shutdown);
-    Ok(())
 }
 
 /// The signals that end the server.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
-use apiserver::config::{NodeDialer, Stream};
+use apiserver::{NodeDialer, Stream};
 use controllers::Informers;
 use image::Images;
 use informer::Informer;
@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use network::service::Observed;
-use network::{NetworkConfig, PodNetwork};
+use network::PodNetwork;
 use node::{Agent, Parts, Views};
 use runtime::{Runtime, RuntimeConfig};
 use tokio::task::JoinSet;
@@ -54,13 +54,6 @@ fn connect(agent: node::Connector) -> Box<dyn Stream> {
     let (ours, theirs) = tokio::io::duplex(PIPE);
     tokio::spawn(async move { agent.connection(theirs).await });
     Box::new(ours)
-}
-
-/// The network, which must be there before anything listens on it.
-pub(crate) async fn network(instance: &Instance, config: NetworkConfig) -> Result<PodNetwork, Failure> {
-    // Where the node agent and the network keep what they know.
-    instance.create()?;
-    Ok(PodNetwork::open(config).await?)
 }
 
 /// What a node needs from the rest of the process.

@@ -302,3 +302,28 @@ async fn the_filter_refuses_what_the_kernel_would_allow() {
         assert_eq!(node.run("p", spec).await.0.code, code, "{id}");
     }
 }
+
+#[tokio::test]
+async fn limits_hold_and_can_be_read_by_the_container() {
+    let Some(mut node) = node().await else { return };
+    let limits = runtime::Resources {
+        memory_limit: Some(64 << 20),
+        cpu_quota_us: Some(50_000),
+        cpu_shares: Some(512),
+        pids_limit: Some(9),
+        ..runtime::Resources::default()
+    };
+    let spec = runtime::SandboxSpec { resources: limits.clone(), ..sandbox("p") };
+    let warnings = node.runtime.create_sandbox(spec).await.expect("a sandbox").warnings;
+    assert!(warnings.iter().all(|warning| warning.contains("CAP_SYS_RESOURCE")), "{warnings:?}");
+    let script =
+        "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.cfs_quota_us memory.max pids.max cpu.max 2>/dev/null
+        for n in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 & done; true";
+    let mut spec = node.script("c", script);
+    spec.resources = limits;
+    let (_, log) = node.run("p", spec).await;
+    for expected in ["stdout F 67108864\n", "stdout F 9\n", "stdout F 50000"] {
+        assert!(log.contains(expected), "{log}");
+    }
+    assert!(log.contains("can't fork"), "{log}");
+}
