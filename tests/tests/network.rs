@@ -55,14 +55,14 @@ fn services_balance_refuse_and_turn_back_and_names_resolve() {
     cluster.apply(SERVERS);
     cluster.ready("web", 3);
     // One address, several instances behind it; the asking pod among them.
-    let fetch = "for i in $(seq 60); do wget -q -T 5 -O - http://web/name || echo failed; done | sort | uniq";
+    let fetch = "for i in $(seq 60); do wget -q -O - http://web/name || echo failed; done | sort | uniq";
     cluster.until("all instances answer", || cluster.shell("web-0", fetch) == "web-0\nweb-1\nweb-2");
     // Nobody behind it: refused, not a time-out.
-    let refused = cluster.shell("web-0", "wget -T 20 -O - http://nobody/ 2>&1 || true");
+    let refused = cluster.shell("web-0", "wget -O - http://nobody/ 2>&1 || true");
     assert!(refused.contains("refused"), "{refused}");
     // Each instance has a name of its own, short and long.
     for peer in ["web-1.peers", "web-2.peers.default.svc.cluster.local"] {
-        assert_eq!(cluster.shell("web-0", &format!("wget -q -T 5 -O - http://{peer}:8080/name")), peer[..5].to_owned());
+        assert_eq!(cluster.shell("web-0", &format!("wget -q -O - http://{peer}:8080/name")), peer[..5].to_owned());
     }
     // The headless name leads to different instances from one time to the next.
     let first = "for i in $(seq 40); do ping -c 1 -W 2 peers | sed -n 's/.*(\\(.*\\)):.*/\\1/p' | head -1; done | sort | uniq | wc -l";
@@ -92,6 +92,6 @@ fn an_unready_instance_gets_no_connections() {
         let endpoints = slices["items"][0]["endpoints"].as_array().cloned().unwrap_or_default();
         endpoints.iter().filter(|endpoint| endpoint["conditions"]["ready"] == true).count() == 2
     });
-    let names = cluster.shell("web-0", "for i in $(seq 30); do wget -q -T 5 -O - http://web/name || echo failed; done | sort | uniq");
+    let names = cluster.shell("web-0", "for i in $(seq 30); do wget -q -O - http://web/name || echo failed; done | sort | uniq");
     assert_eq!(names, "web-0\nweb-2");
 }
