@@ -1,1 +1,242 @@
+//! Real instances of Steadfast for end-to-end tests: the built binary, real kubectl, real containers.
+//!
+//! `cargo xtask test` builds what is needed and names it in the environment:
+//! `STEADFAST_BINARY`, `STEADFAST_KUBECTL`, `STEADFAST_BUSYBOX_IMAGE`, `STEADFAST_REDIS_IMAGE`.
 
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up: a hang, not a speed.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+/// One running instance with its own data directory, ports and addresses. Everything it made is removed on drop.
+#[derive(Debug)]
+pub struct Cluster {
+    folder: TempDir,
+    server: Option<Child>,
+    number: u16,
+    arguments: Vec<String>,
+}
+
+impl Cluster {
+    /// An instance with a real node. Needs root.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// An instance whose nodes only pretend to run pods. Needs no root.
+    pub fn simulated(nodes: usize) -> Self {
+        Self::start_with(&["--simulated-nodes", &nodes.to_string()])
+    }
+
+    /// An instance with further arguments of `steadfast up`.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let number = (std::process::id() as u16).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 200;
+        let folder = tempfile::Builder::new().prefix("steadfast-test-").tempdir().expect("a temporary folder");
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut cluster = Self { folder, server: None, number, arguments };
+        cluster.up();
+        cluster
+    }
+
+    /// Starts the server, again after [`Cluster::kill`], and waits for its line. Returns the line.
+    pub fn up(&mut self) -> String {
+        let mut up = Command::new(binary());
+        let (n, kubeconfig) = (self.number, self.kubeconfig());
+        up.args(["up", "--listen", &format!("127.0.0.1:{}", 20000 + n), "--node-name", "node-a"]);
+        up.args(["--pod-cidr", &format!("10.111.{n}.0/24"), "--service-cidr", &format!("10.112.{n}.0/24")]);
+        up.arg("--data-dir").arg(self.data_dir()).arg("--kubeconfig").arg(kubeconfig).args(&self.arguments);
+        let log = std::fs::File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log file");
+        let mut child = up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("steadfast starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("the server's line");
+        assert!(line.starts_with("ready in "), "steadfast up did not become ready: {line:?}\n{}", self.log());
+        self.server = Some(child);
+        line
+    }
+
+    /// Kills the server as a crash would.
+    pub fn kill(&mut self) {
+        let mut server = self.server.take().expect("the server runs");
+        server.kill().expect("SIGKILL");
+        server.wait().expect("the server ends");
+    }
+
+    /// Ends the server as its user would; returns whether it said that all was well.
+    pub fn terminate(&mut self) -> bool {
+        let mut server = self.server.take().expect("the server runs");
+        let signalled = Command::new("kill").arg(server.id().to_string()).status().expect("kill runs");
+        assert!(signalled.success());
+        server.wait().expect("the server ends").success()
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("the server runs").id()
+    }
+
+    /// Where the instance keeps everything.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    /// A folder for the test's own files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What the server logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// A verb of the binary for this instance.
+    pub fn steadfast(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(arguments).arg("--data-dir").arg(self.data_dir()).stdin(Stdio::null());
+        command.output().expect("steadfast runs")
+    }
+
+    /// Loads the image with a shell, named `busybox:1`.
+    pub fn load_busybox(&self) {
+        self.load_image("STEADFAST_BUSYBOX_IMAGE", "busybox.tar");
+    }
+
+    /// Loads the image with Redis, named `redis:7`.
+    pub fn load_redis(&self) {
+        self.load_image("STEADFAST_REDIS_IMAGE", "redis.tar");
+    }
+
+    fn load_image(&self, variable: &str, name: &str) {
+        let archive = std::env::var_os(variable).map_or_else(|| target().join("images").join(name), PathBuf::from);
+        assert!(archive.is_file(), "{} is missing: run `cargo xtask test`, which makes it", archive.display());
+        let output = self.steadfast(&["image", "load", &archive.to_string_lossy()]);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+
+    /// kubectl as a command, to be given more.
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let kubectl = std::env::var_os("STEADFAST_KUBECTL").unwrap_or_else(|| "kubectl".into());
+        let mut command = Command::new(kubectl);
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).stdin(Stdio::null());
+        command.env("HOME", self.folder.path());
+        command
+    }
+
+    /// Runs kubectl, which must succeed; returns what it prints.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl_command(arguments).output().expect("kubectl runs");
+        assert!(output.status.success(), "kubectl {arguments:?}\n{}\n{}", said(&output), self.log());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs kubectl, which must fail; returns its error.
+    pub fn kubectl_fails(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl_command(arguments).output().expect("kubectl runs");
+        assert!(!output.status.success(), "kubectl {arguments:?} succeeded\n{}", said(&output));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Runs kubectl with a text on standard input.
+    pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.kubectl_command(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kubectl runs");
+        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("kubectl reads");
+        child.wait_with_output().expect("kubectl ends")
+    }
+
+    /// Applies a manifest, which must succeed.
+    pub fn apply(&self, manifest: &str) -> String {
+        let output = self.kubectl_with_input(&["apply", "--filename", "-"], manifest);
+        assert!(output.status.success(), "{}\n{}", said(&output), self.log());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// One object, or a list, as JSON.
+    pub fn get(&self, arguments: &[&str]) -> Value {
+        let text = self.kubectl(&[&["get", "--output", "json"], arguments].concat());
+        serde_json::from_str(&text).expect("kubectl prints JSON")
+    }
+
+    /// Runs a shell command in a pod, which must succeed; returns what it prints, trimmed.
+    pub fn shell(&self, pod: &str, script: &str) -> String {
+        self.kubectl(&["exec", pod, "--", "sh", "-c", script]).trim().to_owned()
+    }
+
+    /// Waits until all replicas of a set are updated and ready.
+    pub fn rolled_out(&self, set: &str) {
+        self.kubectl(&["rollout", "status", &format!("statefulset/{set}"), "--timeout=90s"]);
+    }
+
+    /// Waits until so many replicas of a set are ready and no other pods of it are left.
+    pub fn ready(&self, set: &str, replicas: u64) {
+        self.until(&format!("{set} has {replicas} ready replicas"), || {
+            let status = self.get(&["statefulset", set])["status"].clone();
+            status["readyReplicas"].as_u64().unwrap_or(0) == replicas && status["replicas"].as_u64().unwrap_or(0) == replicas
+        });
+    }
+
+    /// Waits until a condition holds; fails with the cluster's state when it never does.
+    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            if Instant::now() > deadline {
+                let state = self.kubectl_command(&["get", "all,pvc,events", "--all-namespaces", "--output", "wide"]).output();
+                panic!("not within {PATIENCE:?}: {what}\n{}\n{}", state.map(|output| said(&output)).unwrap_or_default(), self.log());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        let output = self.steadfast(&["down", "--purge"]);
+        if !output.status.success() && !std::thread::panicking() {
+            panic!("steadfast down --purge: {}", said(&output));
+        }
+    }
+}
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    std::env::var_os("STEADFAST_BINARY").map_or_else(|| target().join("debug/steadfast"), PathBuf::from)
+}
+
+/// The folder that Cargo builds into: the test itself is `target/debug/deps/<test>`.
+fn target() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own file");
+    test.ancestors().nth(3).expect("a target folder").to_path_buf()
+}
+
+/// Whether containers can be started; says so where not.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    if !root {
+        eprintln!("skipped: starting containers needs root");
+    }
+    root
+}
+
+/// What a program printed, for a failure's message.
+pub fn said(output: &Output) -> String {
+    format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

@@ -1,4 +1,26 @@
 //! The controllers: one loop, observe, plan, execute ([`runtime`]), and a short shell per planner.
+//!
+//! A controller is a client of the API server like any other. It observes through the shared [`Informers`], decides with a
+//! pure function of `plan`, and acts through `kube::Client`.
 
+pub mod binding;
+mod clock;
+pub mod endpoints;
+pub mod events;
+pub mod garbage;
+mod gone;
+mod informers;
+mod inventory;
+pub mod namespaces;
+pub mod nodes;
 pub mod runtime;
+pub mod scheduler;
+pub mod service_accounts;
 pub mod statefulset;
+
+pub use clock::Clock;
+pub use informers::Informers;
+pub use inventory::Inventory;
+
+#[cfg(test)]
+mod tests;

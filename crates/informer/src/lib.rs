@@ -2,23 +2,27 @@
 //! looks. Controllers, the node agent, DNS and the service proxy all see the cluster through these.
 //!
 //! # Guarantees
-//! * What is read is a state the server had; it only moves forward.
+//! * What is read is a state the server had; it only moves forward. A list is taken over as a whole.
 //! * A [`Subscription`] tells of every object that changed. Changes of one object that were not fetched yet are told as one,
 //!   so what waits is bounded by the number of objects.
 //!
 //! # Caveats
-//! * The view lags the server. Who has just written waits with [`Informer::caught_up`] before deciding again.
+//! * The view lags the server. Who has just written waits with [`Informer::caught_up`], or after a deletion with
+//!   [`Informer::until`], before deciding again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod feed;
+mod view;
+
+use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
-use futures::StreamExt;
 use kinds::ObjectKey;
-use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource, ResourceExt};
+use kube::runtime::watcher;
+use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, watch};
+
+use view::{Inbox, Shared, locked};
 
 /// A kind that can be watched.
 pub trait Watched: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
@@ -57,33 +61,6 @@ pub struct Change<K> {
     pub new: Option<Arc<K>>,
 }
 
-#[derive(Debug)]
-struct Shared<K> {
-    view: RwLock<View<K>>,
-    subscribers: Mutex<Vec<std::sync::Weak<Inbox<K>>>>,
-    progress: watch::Sender<Progress>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Progress {
-    synced: bool,
-    revision: u64,
-}
-
-#[derive(Debug)]
-struct View<K> {
-    objects: BTreeMap<ObjectKey, Arc<K>>,
-    /// Keys by the uid of the controlling owner.
-    owned: HashMap<String, BTreeSet<ObjectKey>>,
-}
-
-#[derive(Debug)]
-struct Inbox<K> {
-    /// What the subscriber saw of each object that has changed since.
-    seen: Mutex<BTreeMap<ObjectKey, Option<Arc<K>>>>,
-    wake: Notify,
-}
-
 /// The changes since the last look. Begins with every object that exists as new.
 #[derive(Debug)]
 pub struct Subscription<K> {
@@ -97,12 +74,8 @@ impl<K: Watched> Informer<K> {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(api: Api<K>, config: watcher::Config) -> Self {
-        let shared = Arc::new(Shared {
-            view: RwLock::new(View { objects: BTreeMap::new(), owned: HashMap::new() }),
-            subscribers: Mutex::default(),
-            progress: watch::Sender::new(Progress::default()),
-        });
-        let task = tokio::spawn(run(api, config, shared.clone()));
+        let shared = Arc::new(Shared::default());
+        let task = tokio::spawn(feed::run(api, config, shared.clone()));
         Self { shared, _watching: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 
@@ -112,10 +85,23 @@ impl<K: Watched> Informer<K> {
         let _ = self.shared.progress.subscribe().wait_for(|progress| progress.synced).await;
     }
 
-    /// Waits until the view holds what was written at this `metadata.resourceVersion`, or something newer of this kind.
+    /// Waits until the view holds what was written at this `metadata.resourceVersion`, or something newer of this kind. A
+    /// list that is begun after this call is newer too, though it may show no trace of the write.
     pub async fn caught_up(&self, resource_version: &str) {
         let wanted = resource_version.parse().unwrap_or(0);
-        let _ = self.shared.progress.subscribe().wait_for(|progress| progress.revision >= wanted).await;
+        let mut progress = self.shared.progress.subscribe();
+        let begun = progress.borrow().begun;
+        let _ = progress.wait_for(|progress| progress.revision >= wanted || progress.done > begun).await;
+    }
+
+    /// Waits until what the view holds under this key, if anything, is as wanted: for a deletion, whose revision the one
+    /// who deletes is not always told.
+    pub async fn until(&self, key: &ObjectKey, wanted: impl Fn(Option<&K>) -> bool) {
+        let mut progress = self.shared.progress.subscribe();
+        while !wanted(self.get(key).as_deref()) {
+            // The sender lives in `shared`, so waiting can't fail.
+            let _ = progress.changed().await;
+        }
     }
 
     /// The newest `resourceVersion` the view has seen on an object of this kind.
@@ -140,20 +126,29 @@ impl<K: Watched> Informer<K> {
         view.objects.range(first..).take_while(|(key, _)| key.namespace == namespace).map(|(_, object)| object.clone()).collect()
     }
 
+    /// All objects of one namespace whose names begin with this text, in the order of their names.
+    pub fn with_prefix(&self, namespace: &str, prefix: &str) -> Vec<Arc<K>> {
+        let first = ObjectKey::new(namespace, prefix);
+        let view = self.shared.view();
+        let begins = |key: &ObjectKey| key.namespace == namespace && key.name.starts_with(prefix);
+        view.objects.range(first..).take_while(|(key, _)| begins(key)).map(|(_, object)| object.clone()).collect()
+    }
+
     /// All objects whose controlling owner has this uid, in the order of their keys.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<K>> {
-        let view = self.shared.view();
-        let keys = view.owned.get(uid).into_iter().flatten();
-        keys.filter_map(|key| view.objects.get(key).cloned()).collect()
+        self.shared.view().controlled_by(Some(uid))
+    }
+
+    /// All objects of one namespace that have no controlling owner, in the order of their names.
+    pub fn orphans(&self, namespace: &str) -> Vec<Arc<K>> {
+        let mut orphans = self.shared.view().controlled_by(None);
+        orphans.retain(|object| object.meta().namespace.as_deref() == Some(namespace));
+        orphans
     }
 
     /// A new subscription, which begins with every object there is.
     pub fn subscribe(&self) -> Subscription<K> {
-        let view = self.shared.view();
-        let seen = view.objects.keys().map(|key| (key.clone(), None)).collect();
-        let inbox = Arc::new(Inbox { seen: Mutex::new(seen), wake: Notify::new() });
-        locked(&self.shared.subscribers).push(Arc::downgrade(&inbox));
-        Subscription { inbox, shared: self.shared.clone() }
+        Subscription { inbox: self.shared.open_inbox(), shared: self.shared.clone() }
     }
 }
 
@@ -179,111 +174,5 @@ impl<K> Subscription<K> {
     }
 }
 
-impl<K> Shared<K> {
-    fn view(&self) -> RwLockReadGuard<'_, View<K>> {
-        self.view.read().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<K: Watched> Shared<K> {
-    /// Puts an object, or its absence, into the view and tells the subscribers.
-    fn put(&self, key: ObjectKey, new: Option<Arc<K>>) {
-        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        let old = match new.clone() {
-            Some(object) => view.objects.insert(key.clone(), object),
-            None => view.objects.remove(&key),
-        };
-        let (before, after) = (old.as_deref().and_then(controller_uid), new.as_deref().and_then(controller_uid));
-        if before != after {
-            view.reindex(&key, before, after);
-        }
-        // Under the view's lock, so that a subscriber never takes a change before it can see it.
-        self.tell(&key, old.as_ref());
-    }
-
-    fn tell(&self, key: &ObjectKey, old: Option<&Arc<K>>) {
-        locked(&self.subscribers).retain(|subscriber| {
-            let Some(inbox) = subscriber.upgrade() else { return false };
-            locked(&inbox.seen).entry(key.clone()).or_insert_with(|| old.cloned());
-            inbox.wake.notify_one();
-            true
-        });
-    }
-
-    fn advance(&self, resource_version: Option<&str>, synced: bool) {
-        let revision = resource_version.and_then(|version| version.parse().ok()).unwrap_or(0);
-        self.progress.send_modify(|progress| {
-            progress.revision = progress.revision.max(revision);
-            progress.synced |= synced;
-        });
-    }
-}
-
-impl<K> View<K> {
-    fn reindex(&mut self, key: &ObjectKey, before: Option<String>, after: Option<String>) {
-        if let Some(uid) = before
-            && let Some(keys) = self.owned.get_mut(&uid)
-        {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.owned.remove(&uid);
-            }
-        }
-        if let Some(uid) = after {
-            self.owned.entry(uid).or_default().insert(key.clone());
-        }
-    }
-}
-
-async fn run<K: Watched>(api: Api<K>, config: watcher::Config, shared: Arc<Shared<K>>) {
-    use kube::runtime::WatchStreamExt;
-    let mut events = watcher::watcher(api, config).default_backoff().boxed();
-    let mut listed = BTreeSet::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => {
-                listed.insert(key_of(&object));
-                apply(&shared, object);
-            }
-            Ok(Event::InitDone) => {
-                forget_unlisted(&shared, &listed);
-                shared.advance(None, true);
-            }
-            Ok(Event::Apply(object)) => apply(&shared, object),
-            Ok(Event::Delete(object)) => {
-                let version = object.resource_version();
-                shared.put(key_of(&object), None);
-                shared.advance(version.as_deref(), false);
-            }
-            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed; it is tried again"),
-        }
-    }
-}
-
-fn apply<K: Watched>(shared: &Shared<K>, object: K) {
-    let version = object.resource_version();
-    shared.put(key_of(&object), Some(Arc::new(object)));
-    shared.advance(version.as_deref(), false);
-}
-
-/// Objects that a new list does not have were deleted while nobody watched.
-fn forget_unlisted<K: Watched>(shared: &Shared<K>, listed: &BTreeSet<ObjectKey>) {
-    let gone: Vec<_> = shared.view().objects.keys().filter(|key| !listed.contains(key)).cloned().collect();
-    for key in gone {
-        shared.put(key, None);
-    }
-}
-
-fn key_of<K: Resource>(object: &K) -> ObjectKey {
-    ObjectKey::new(object.meta().namespace.clone().unwrap_or_default(), object.meta().name.clone().unwrap_or_default())
-}
-
-fn controller_uid<K: Resource>(object: &K) -> Option<String> {
-    let owners = object.meta().owner_references.iter().flatten();
-    owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone()).next()
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ pub mod registry;
 pub mod selector;
 
 pub use names::{ObjectKey, Ordinal, Uid};
-pub use object::{Codec, Object};
+pub use object::{Codec, Decoded, Object};
 pub use quantity::Quantity;
 pub use registry::{Resource, Scope};
 pub use selector::Selector;

@@ -73,13 +73,16 @@ impl dyn Object {
     }
 }
 
+/// An object of the kind that was asked for, or what the text has instead.
+pub type Decoded = Result<Box<dyn Object>, serde_json::Error>;
+
 /// How one kind is read from the wire, and what its schema is.
 #[derive(Clone, Copy)]
 pub struct Codec {
     /// Reads an object from JSON text; fields the kind does not have are dropped.
-    pub from_json: fn(&[u8]) -> Result<Box<dyn Object>, serde_json::Error>,
+    pub from_json: fn(&[u8]) -> Decoded,
     /// Reads an object from a JSON tree; fields the kind does not have are dropped.
-    pub from_value: fn(Value) -> Result<Box<dyn Object>, serde_json::Error>,
+    pub from_value: fn(Value) -> Decoded,
     /// The name of the kind's schema, for example `io.k8s.api.core.v1.Pod`.
     pub schema_name: fn() -> String,
     /// Adds the kind's schema and all it refers to to a generator.

@@ -8,16 +8,17 @@ use kinds::ObjectKey;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub mod address;
+mod address;
+mod kernel;
+mod links;
+mod netlink;
+mod nft;
 pub mod pod;
+#[cfg(test)]
+mod sandbox;
 pub mod service;
 
-/// An IPv4 network, for example `10.42.0.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cidr {
-    pub address: Ipv4Addr,
-    pub prefix: u8,
-}
+pub use plan::service::Cidr;
 
 /// How this instance's network is called and where it lies. Two instances differ in all of it.
 #[derive(Clone, Debug)]
@@ -79,3 +80,9 @@ pub enum NetworkError {
 }
 
 pub use pod::PodNetwork;
+
+impl From<netlink::Refused> for NetworkError {
+    fn from(refused: netlink::Refused) -> Self {
+        Self::Kernel { action: refused.subject, source: refused.source }
+    }
+}

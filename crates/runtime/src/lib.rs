@@ -22,8 +22,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+mod cgroup;
+mod clock;
 pub mod linux;
+mod process;
+mod protocol;
 pub mod shim;
+mod state;
+mod syscall;
 
 pub use linux::Runtime;
 
@@ -253,4 +259,23 @@ pub struct Opened {
     pub runtime: Runtime,
     pub found: Vec<Sandbox>,
     pub events: mpsc::UnboundedReceiver<RuntimeEvent>,
+}
+
+/// Whether a name can be a directory's: pods and containers become directories.
+fn is_plain_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=128).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain_name;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_not_plain() {
+        assert!(is_plain_name("0f4d-redis_0.1"));
+        for name in ["", ".", "..", "../x", "a/b", "a\0", ".hidden"] {
+            assert!(!is_plain_name(name), "{name:?}");
+        }
+    }
 }

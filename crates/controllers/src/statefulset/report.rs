@@ -1,0 +1,66 @@
+//! What users are told, in upstream's words.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use plan::statefulset::{Action, Plan, status_differs};
+
+use super::StatefulSets;
+use crate::events::Severity;
+use crate::runtime::ReconcileError;
+
+impl StatefulSets {
+    /// Tells how an action went, if it is one that users are told of.
+    pub(super) fn report(&self, set: &StatefulSet, action: &Action, result: &Result<(), ReconcileError>) {
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        let Some((reason, message)) = describe(name, action, result.as_ref().err()) else { return };
+        let severity = if result.is_ok() { Severity::Normal } else { Severity::Warning };
+        self.events.record(set, severity, reason, message);
+    }
+
+    /// Tells of claims that don't follow the policy, when something else changes as well.
+    pub(super) fn report_conflicts(&self, set: &StatefulSet, plan: &Plan) {
+        if plan.actions.is_empty() && !status_differs(set.status.as_ref(), &plan.status) {
+            return;
+        }
+        for claim in &plan.conflicts {
+            let message = format!("PersistentVolumeClaim {claim} has another controller; the retention policy is not applied to it");
+            self.events.record(set, Severity::Warning, "ConflictingController", message);
+        }
+    }
+}
+
+fn describe(set: &str, action: &Action, error: Option<&ReconcileError>) -> Option<(&'static str, String)> {
+    if error.is_some_and(ReconcileError::is_already_exists) {
+        // The view was old, or somebody else was faster: the next round knows more.
+        return None;
+    }
+    match action {
+        Action::CreatePod { pod, .. } => Some(of_pod("Create", set, pod.metadata.name.as_deref()?, error)),
+        Action::UpdatePod { pod, .. } => Some(of_pod("Update", set, pod.metadata.name.as_deref()?, error)),
+        Action::DeletePod { name, .. } => Some(of_pod("Delete", set, name, error)),
+        Action::CreateClaim { ordinal, claim } => {
+            let (claim, pod) = (claim.metadata.name.as_deref()?, format!("{set}-{ordinal}"));
+            match error {
+                None => Some(("SuccessfulCreate", format!("Create Claim {claim} Pod {pod} in StatefulSet {set} success"))),
+                Some(error) => {
+                    Some(("FailedCreate", format!("Create Claim {claim} for Pod {pod} in StatefulSet {set} failed error: {error}")))
+                }
+            }
+        }
+        _ => None,
+    }
+}
+
+fn of_pod(verb: &'static str, set: &str, pod: &str, error: Option<&ReconcileError>) -> (&'static str, String) {
+    let reason = match (verb, error.is_some()) {
+        ("Create", false) => "SuccessfulCreate",
+        ("Create", true) => "FailedCreate",
+        ("Update", false) => "SuccessfulUpdate",
+        ("Update", true) => "FailedUpdate",
+        (_, false) => "SuccessfulDelete",
+        (_, true) => "FailedDelete",
+    };
+    match error {
+        None => (reason, format!("{verb} Pod {pod} in StatefulSet {set} successful")),
+        Some(error) => (reason, format!("{verb} Pod {pod} in StatefulSet {set} failed error: {error}")),
+    }
+}

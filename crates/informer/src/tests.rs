@@ -1,0 +1,210 @@
+//! The informer against a server of which only the transport is made up.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::{FutureExt, StreamExt};
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kinds::ObjectKey;
+use kube::client::Body;
+use kube::runtime::watcher::Config;
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::{Change, Informer};
+
+/// Answers each list with what it holds, and each watch with what is sent into it.
+#[derive(Clone, Default)]
+struct Server(Arc<Mutex<State>>);
+
+type Answer = UnsyncBoxBody<Bytes, Infallible>;
+
+#[derive(Default)]
+struct State {
+    items: Vec<Value>,
+    revision: u64,
+    watches: Vec<UnboundedSender<Bytes>>,
+}
+
+impl Server {
+    fn client(&self) -> Client {
+        let server = self.clone();
+        let serve = move |request: Request<Body>| {
+            let server = server.clone();
+            async move { Ok::<_, Infallible>(server.answer(request.uri().query().unwrap_or_default())) }
+        };
+        Client::new(tower::service_fn(serve), "default")
+    }
+
+    fn answer(&self, query: &str) -> Response<Answer> {
+        let mut state = self.0.lock().unwrap();
+        if query.contains("watch=true") {
+            let (sender, receiver) = unbounded();
+            state.watches.push(sender);
+            return Response::new(stream(receiver));
+        }
+        let list = json!({"kind": "ConfigMapList", "apiVersion": "v1",
+            "metadata": {"resourceVersion": state.revision.to_string()}, "items": state.items});
+        Response::new(Full::new(serde_json::to_vec(&list).unwrap().into()).boxed_unsync())
+    }
+
+    fn list(&self, revision: u64, items: Vec<Value>) {
+        let mut state = self.0.lock().unwrap();
+        (state.revision, state.items) = (revision, items);
+    }
+
+    /// Sends an event to the newest watch, once there is one.
+    async fn send(&self, kind: &str, object: Value) {
+        let mut line = serde_json::to_vec(&json!({"type": kind, "object": object})).unwrap();
+        line.push(b'\n');
+        self.watch().await.unbounded_send(line.into()).unwrap();
+    }
+
+    async fn watch(&self) -> UnboundedSender<Bytes> {
+        loop {
+            if let Some(open) = self.0.lock().unwrap().watches.last().filter(|watch| !watch.is_closed()) {
+                return open.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn stream(lines: UnboundedReceiver<Bytes>) -> Answer {
+    StreamBody::new(lines.map(|line| Ok(Frame::data(line)))).boxed_unsync()
+}
+
+fn map(name: &str, revision: u64, owner: Option<&str>) -> Value {
+    let owners: Vec<_> =
+        owner.into_iter().map(|uid| json!({"apiVersion": "v1", "kind": "Pod", "name": "o", "uid": uid, "controller": true})).collect();
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "default", "name": name, "uid": format!("uid-{name}"),
+        "resourceVersion": revision.to_string(), "ownerReferences": owners}})
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("default", name)
+}
+
+fn names(objects: &[Arc<ConfigMap>]) -> Vec<String> {
+    objects.iter().map(|object| object.name_any()).collect()
+}
+
+/// `name old-revision>new-revision`, a dash for absence.
+fn told(changes: &[Change<ConfigMap>]) -> Vec<String> {
+    let version = |object: &Option<Arc<ConfigMap>>| object.as_ref().and_then(|object| object.resource_version()).unwrap_or("-".into());
+    changes.iter().map(|change| format!("{} {}>{}", change.key.name, version(&change.old), version(&change.new))).collect()
+}
+
+async fn started(server: &Server) -> Informer<ConfigMap> {
+    let informer = Informer::start(Api::all(server.client()), Config::default());
+    informer.synced().await;
+    informer
+}
+
+#[tokio::test]
+async fn a_view_shows_the_list_and_then_each_change() {
+    let server = Server::default();
+    server.list(5, vec![map("a", 3, None), map("b", 5, None)]);
+    let informer = started(&server).await;
+    assert_eq!((names(&informer.list()), informer.revision()), (vec!["a".into(), "b".into()], 5));
+
+    server.send("ADDED", map("c", 6, None)).await;
+    server.send("DELETED", map("a", 7, None)).await;
+    informer.caught_up("7").await;
+    assert_eq!(names(&informer.in_namespace("default")), ["b", "c"]);
+    assert_eq!(names(&informer.with_prefix("default", "c")), ["c"]);
+    assert!(informer.in_namespace("defaul").is_empty() && informer.get(&key("a")).is_none());
+}
+
+#[tokio::test]
+async fn a_subscriber_is_told_of_what_exists_and_then_of_the_sum_of_changes() {
+    let server = Server::default();
+    server.list(5, vec![map("a", 3, None), map("b", 5, None)]);
+    let informer = started(&server).await;
+    let mut subscription = informer.subscribe();
+    assert_eq!(told(&subscription.changes().await), ["a ->3", "b ->5"]);
+    assert!(subscription.changes().now_or_never().is_none());
+
+    server.send("MODIFIED", map("a", 6, None)).await;
+    server.send("MODIFIED", map("a", 7, None)).await;
+    server.send("DELETED", map("b", 8, None)).await;
+    informer.caught_up("8").await;
+    assert_eq!(told(&subscription.changes().await), ["a 3>7", "b 5>-"]);
+}
+
+#[tokio::test]
+async fn objects_are_found_by_their_controlling_owner_as_it_changes() {
+    let server = Server::default();
+    server.list(5, vec![map("a", 3, Some("u1")), map("b", 5, None)]);
+    let informer = started(&server).await;
+    assert_eq!((names(&informer.owned_by("u1")), names(&informer.orphans("default"))), (vec!["a".into()], vec!["b".into()]));
+
+    server.send("MODIFIED", map("b", 6, Some("u1"))).await;
+    server.send("MODIFIED", map("a", 7, Some("u2"))).await;
+    informer.caught_up("7").await;
+    assert_eq!((names(&informer.owned_by("u1")), names(&informer.owned_by("u2"))), (vec!["b".into()], vec!["a".into()]));
+    assert!(informer.orphans("default").is_empty());
+}
+
+#[tokio::test]
+async fn after_an_expired_watch_the_new_list_tells_only_of_differences() {
+    let server = Server::default();
+    server.list(5, vec![map("a", 3, None), map("b", 4, None), map("c", 5, None)]);
+    let informer = started(&server).await;
+    let mut subscription = informer.subscribe();
+    subscription.changes().await;
+
+    server.list(9, vec![map("b", 4, None), map("c", 8, None), map("d", 9, None)]);
+    let expired = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410, "message": "old"});
+    server.send("ERROR", expired).await;
+    informer.caught_up("9").await;
+    assert_eq!(told(&subscription.changes().await), ["a 3>-", "c 5>8", "d ->9"]);
+}
+
+#[tokio::test]
+async fn a_write_that_left_no_trace_is_seen_with_the_next_list() {
+    let server = Server::default();
+    server.list(5, vec![map("a", 3, None)]);
+    let informer = started(&server).await;
+    let mut seen = Box::pin(informer.caught_up("20"));
+    assert!((&mut seen).now_or_never().is_none());
+
+    let expired = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410, "message": "old"});
+    server.send("ERROR", expired).await;
+    seen.await;
+    assert_eq!(informer.revision(), 3);
+}
+
+#[tokio::test]
+async fn one_can_wait_for_an_object_to_go() {
+    let server = Server::default();
+    server.list(5, vec![map("a", 3, None)]);
+    let informer = started(&server).await;
+    let a = key("a");
+    let gone = informer.until(&a, |object| object.is_none());
+    let delete = server.send("DELETED", map("a", 6, None));
+    futures::join!(gone, delete);
+    assert!(informer.get(&a).is_none());
+}
+
+#[tokio::test]
+async fn the_watch_ends_with_the_last_clone() {
+    let server = Server::default();
+    let informer = started(&server).await;
+    let watch = server.watch().await;
+    let clone = informer.clone();
+    drop(informer);
+    server.send("ADDED", map("a", 3, None)).await;
+    clone.caught_up("3").await;
+    drop(clone);
+    while !watch.is_closed() {
+        tokio::task::yield_now().await;
+    }
+}

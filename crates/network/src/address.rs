@@ -1,1 +1,0 @@
-//! Which pod has which address.

@@ -1,0 +1,136 @@
+//! What a plan may ask for: each variant is one request to the API server.
+
+use std::fmt;
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kinds::Ordinal;
+
+/// One request. Repeated, it fails by its precondition or changes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Makes the set the controller of a revision without one.
+    AdoptRevision {
+        name: String,
+        resource_version: String,
+        owners: Vec<OwnerReference>,
+    },
+    CreateRevision(Box<ControllerRevision>),
+    /// Makes an older revision the newest.
+    RenumberRevision {
+        name: String,
+        resource_version: String,
+        number: i64,
+    },
+    /// Forgets a revision that no pod has, beyond the history limit.
+    DeleteRevision {
+        name: String,
+        uid: String,
+    },
+    /// Makes the set the controller of a pod without one.
+    AdoptPod {
+        name: String,
+        uid: String,
+        resource_version: String,
+        owners: Vec<OwnerReference>,
+    },
+    /// Gives up a pod that isn't the set's any more.
+    ReleasePod {
+        name: String,
+        uid: String,
+        resource_version: String,
+        owners: Vec<OwnerReference>,
+    },
+    CreateClaim {
+        ordinal: Ordinal,
+        claim: Box<PersistentVolumeClaim>,
+    },
+    /// Sets the owners of a claim, as the retention policy asks.
+    UpdateClaim {
+        ordinal: Ordinal,
+        name: String,
+        resource_version: String,
+        owners: Vec<OwnerReference>,
+    },
+    CreatePod {
+        ordinal: Ordinal,
+        pod: Box<Pod>,
+    },
+    /// Repairs the labels that make a pod's identity. The pod is given whole, with the version it was derived from.
+    UpdatePod {
+        ordinal: Ordinal,
+        pod: Box<Pod>,
+    },
+    DeletePod {
+        ordinal: Ordinal,
+        name: String,
+        uid: String,
+        reason: DeleteReason,
+    },
+}
+
+/// Why a pod is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeleteReason {
+    /// It has ended, and will be created anew.
+    Ended,
+    /// Its ordinal is not among the desired ones.
+    ScaledDown,
+    /// Its revision is not the wanted one.
+    Outdated { revision: String, wanted: String },
+    /// As `Outdated`, and it can't become available at the revision it has.
+    Stuck { revision: String, wanted: String },
+}
+
+impl Action {
+    /// The ordinal it is about. Actions of one ordinal depend on each other; those of different ordinals only when ordered.
+    pub fn ordinal(&self) -> Option<Ordinal> {
+        match self {
+            Self::CreateClaim { ordinal, .. }
+            | Self::UpdateClaim { ordinal, .. }
+            | Self::CreatePod { ordinal, .. }
+            | Self::UpdatePod { ordinal, .. }
+            | Self::DeletePod { ordinal, .. } => Some(*ordinal),
+            Self::AdoptRevision { .. }
+            | Self::CreateRevision(_)
+            | Self::RenumberRevision { .. }
+            | Self::DeleteRevision { .. }
+            | Self::AdoptPod { .. }
+            | Self::ReleasePod { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        match self {
+            Self::AdoptRevision { name, .. } => write!(f, "adopt revision {name}"),
+            Self::CreateRevision(revision) => write!(f, "create revision {}", name(&revision.metadata.name)),
+            Self::RenumberRevision { name, number, .. } => write!(f, "make revision {name} number {number}"),
+            Self::DeleteRevision { name, .. } => write!(f, "delete revision {name}"),
+            Self::AdoptPod { name, .. } => write!(f, "adopt pod {name}"),
+            Self::ReleasePod { name, .. } => write!(f, "release pod {name}"),
+            Self::CreateClaim { claim, .. } => write!(f, "create claim {}", name(&claim.metadata.name)),
+            Self::UpdateClaim { name, .. } => write!(f, "set the owners of claim {name}"),
+            Self::CreatePod { pod, .. } => {
+                let revision = pod.metadata.labels.as_ref().and_then(|labels| labels.get(super::identity::REVISION_LABEL));
+                write!(f, "create pod {} at {}", name(&pod.metadata.name), revision.map_or("no revision", String::as_str))
+            }
+            Self::UpdatePod { pod, .. } => write!(f, "repair the labels of pod {}", name(&pod.metadata.name)),
+            Self::DeletePod { name, reason, .. } => write!(f, "delete pod {name}: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for DeleteReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => f.write_str("it has ended"),
+            Self::ScaledDown => f.write_str("its ordinal is no longer wanted"),
+            Self::Outdated { revision, wanted } => write!(f, "it is at {revision}, wanted is {wanted}"),
+            Self::Stuck { revision, wanted } => write!(f, "it can't become available at {revision}, wanted is {wanted}"),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One pod of the set, and how it is.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use kinds::Ordinal;
+
+use super::identity::REVISION_LABEL;
+
+/// A kubelet's times are whole seconds, and it may take two that belong together on both sides of a tick.
+const TICK: SignedDuration = SignedDuration::from_secs(1);
+
+/// Why a container waits when waiting longer won't help.
+const HOPELESS: [&str; 7] = [
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
+
+#[derive(Debug)]
+pub(super) struct Member<'a> {
+    pub(super) ordinal: u32,
+    pub(super) pod: &'a Pod,
+    pub(super) health: Health,
+    /// Whether it is on its way out.
+    pub(super) terminating: bool,
+    /// The name of the revision it was created from; empty if it doesn't say.
+    pub(super) revision: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Failed or succeeded.
+    Ended,
+    /// Accepted, but not all of its containers have been started.
+    Pending,
+    NotReady,
+    /// Ready, but not yet for long enough. The time is unknown if the pod doesn't say since when it is ready.
+    Ready {
+        available_at: Option<Timestamp>,
+    },
+    Available,
+}
+
+impl Health {
+    /// When it will be available if it stays ready.
+    pub(super) fn available_at(self) -> Option<Timestamp> {
+        match self {
+            Self::Ready { available_at } => available_at,
+            Self::Ended | Self::Pending | Self::NotReady | Self::Available => None,
+        }
+    }
+
+    pub(super) fn is_ready(self) -> bool {
+        matches!(self, Self::Ready { .. } | Self::Available)
+    }
+}
+
+impl<'a> Member<'a> {
+    pub(super) fn of(ordinal: u32, pod: &'a Pod, min_ready: SignedDuration, now: Timestamp) -> Self {
+        let revision = pod.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL));
+        Self {
+            ordinal,
+            pod,
+            health: health(pod, min_ready, now),
+            terminating: pod.metadata.deletion_timestamp.is_some(),
+            revision: revision.map(String::as_str).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &'a str {
+        self.pod.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn uid(&self) -> &'a str {
+        self.pod.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn ordinal(&self) -> Ordinal {
+        Ordinal(self.ordinal)
+    }
+
+    /// Whether it serves, and will go on.
+    pub(super) fn is_available(&self) -> bool {
+        self.health == Health::Available && !self.terminating
+    }
+
+    /// Whether the API server has given it a phase.
+    pub(super) fn has_phase(&self) -> bool {
+        phase(self.pod).is_some_and(|phase| !phase.is_empty())
+    }
+
+    /// Whether it has never been ready: its Ready condition is as old as the pod's start.
+    pub(super) fn was_never_ready(&self) -> bool {
+        let since = |condition: &PodCondition| condition.last_transition_time.as_ref().map(|time| time.0);
+        let started = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+        match (ready_condition(self.pod), started) {
+            (None, _) => true,
+            (Some(condition), _) if condition.status == "True" => false,
+            (Some(condition), Some(started)) => since(condition).is_some_and(|since| since.duration_since(started) <= TICK),
+            (Some(_), None) => self.health == Health::Pending,
+        }
+    }
+
+    /// Whether a container of it fails again and again.
+    pub(super) fn is_hopeless(&self) -> bool {
+        containers(self.pod).filter_map(waiting_reason).any(|reason| HOPELESS.contains(&reason))
+    }
+
+    /// What keeps it from being ready, as far as the pod says.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let unscheduled = condition(self.pod, "PodScheduled").filter(|condition| condition.status == "False");
+        let unready = ready_condition(self.pod).filter(|condition| condition.status != "True");
+        unscheduled.and_then(told).or_else(|| containers(self.pod).find_map(container_trouble)).or_else(|| unready.and_then(told))
+    }
+}
+
+fn health(pod: &Pod, min_ready: SignedDuration, now: Timestamp) -> Health {
+    match phase(pod) {
+        Some("Failed" | "Succeeded") => Health::Ended,
+        None | Some("" | "Pending") => Health::Pending,
+        Some("Running") => match ready_condition(pod) {
+            Some(ready) if ready.status == "True" => readiness(ready, min_ready, now),
+            Some(_) | None => Health::NotReady,
+        },
+        Some(_) => Health::NotReady,
+    }
+}
+
+fn readiness(ready: &PodCondition, min_ready: SignedDuration, now: Timestamp) -> Health {
+    if min_ready.is_zero() {
+        return Health::Available;
+    }
+    let since = ready.last_transition_time.as_ref().map(|time| time.0);
+    match since.map(|since| since.saturating_add(min_ready).unwrap_or(Timestamp::MAX)) {
+        Some(at) if at <= now => Health::Available,
+        available_at => Health::Ready { available_at },
+    }
+}
+
+fn phase(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref())
+}
+
+fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
+    condition(pod, "Ready")
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.iter().flatten().find(|condition| condition.type_ == kind)
+}
+
+/// The message of a condition, or else its reason.
+fn told(condition: &PodCondition) -> Option<String> {
+    let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    said(&condition.message).or_else(|| said(&condition.reason))
+}
+
+/// The containers that have to run, init containers first.
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.iter();
+    status.flat_map(|status| status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten()))
+}
+
+fn waiting_reason(container: &ContainerStatus) -> Option<&str> {
+    container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
+}
+
+/// `container redis: CrashLoopBackOff: back-off 10s ...`; not for one that is only about to start.
+fn container_trouble(container: &ContainerStatus) -> Option<String> {
+    let reason = waiting_reason(container).filter(|reason| !matches!(*reason, "ContainerCreating" | "PodInitializing"))?;
+    let message = container.state.as_ref()?.waiting.as_ref()?.message.as_deref();
+    let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+    Some(format!("container {}: {reason}{message}", container.name))
+}

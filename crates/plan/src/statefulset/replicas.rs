@@ -1,0 +1,180 @@
+//! The replicas phase: every wanted ordinal has its pod; every other pod goes.
+
+use std::ops::ControlFlow;
+
+use kinds::Ordinal;
+
+use super::identity::{new_pod, repaired, unmounted_claim};
+use super::member::{Health, Member};
+use super::spec::Strategy;
+use super::template::{Template, recorded};
+use super::{Action, DeleteReason, MOST_CREATIONS, Round, WaitingOn};
+
+impl Round<'_> {
+    /// One step up the ordinals: stops at the first that is not available.
+    pub(super) fn ordered_replicas(&mut self) -> ControlFlow<()> {
+        for (ordinal, slot) in self.members.slots(self.spec.start..self.spec.end()) {
+            match slot {
+                None => {
+                    self.create(ordinal);
+                    return ControlFlow::Break(());
+                }
+                Some(member) => self.ordered_replica(member)?,
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn ordered_replica(&mut self, member: &Member<'_>) -> ControlFlow<()> {
+        if member.health == Health::Ended {
+            self.replace_ended(member);
+            return ControlFlow::Break(());
+        }
+        if member.health == Health::Pending {
+            self.keep_claims(member, true);
+        }
+        if !member.is_available() {
+            match self.wanted_instead(member) {
+                Some(wanted) if !member.terminating => self.delete_stuck(member, wanted),
+                _ => self.wait_for_member(member),
+            }
+            return ControlFlow::Break(());
+        }
+        self.repair(member)
+    }
+
+    /// Every wanted ordinal at once.
+    pub(super) fn parallel_replicas(&mut self) {
+        let mut creations = 0;
+        for (ordinal, slot) in self.members.slots(self.spec.start..self.spec.end()) {
+            match slot {
+                None if creations == MOST_CREATIONS => break,
+                None => {
+                    creations += 1;
+                    self.create(ordinal);
+                }
+                Some(member) if member.health == Health::Ended => self.replace_ended(member),
+                Some(member) => {
+                    if member.health == Health::Pending {
+                        self.keep_claims(member, true);
+                    }
+                    if !member.is_available() {
+                        self.wait_for_member(member);
+                    }
+                    let _ = self.repair(member);
+                }
+            }
+        }
+    }
+
+    /// One step down the condemned, highest first.
+    pub(super) fn ordered_condemned(&mut self) -> ControlFlow<()> {
+        let members = self.members;
+        members.condemned.iter().for_each(|member| self.keep_claims(member, false));
+        let Some(highest) = members.condemned.first() else { return ControlFlow::Continue(()) };
+        let lowest_unavailable = members.condemned.iter().rfind(|member| !member.is_available());
+        let is_first = lowest_unavailable.is_some_and(|lowest| lowest.ordinal == highest.ordinal);
+        let given_up = highest.was_never_ready() || highest.health == Health::Ended;
+        if highest.terminating || !(highest.is_available() || is_first || given_up) {
+            self.wait_for_member(highest);
+        } else {
+            self.delete(highest, DeleteReason::ScaledDown);
+        }
+        ControlFlow::Break(())
+    }
+
+    /// All condemned at once.
+    pub(super) fn parallel_condemned(&mut self) {
+        let members = self.members;
+        for member in &members.condemned {
+            self.keep_claims(member, false);
+            match member.terminating {
+                true => self.wait_for_member(member),
+                false => self.delete(member, DeleteReason::ScaledDown),
+            }
+        }
+    }
+
+    pub(super) fn delete(&mut self, member: &Member<'_>, reason: DeleteReason) {
+        let (name, uid) = (member.name().to_owned(), member.uid().to_owned());
+        self.actions.push(Action::DeletePod { ordinal: member.ordinal(), name, uid, reason });
+    }
+
+    pub(super) fn wait_for_member(&mut self, member: &Member<'_>) {
+        let pod = member.name().to_owned();
+        self.wait_for(match member.health {
+            _ if member.terminating => WaitingOn::PodGone { pod },
+            Health::Ready { available_at: at } => WaitingOn::PodAvailable { pod, at },
+            _ => WaitingOn::PodReady { pod, trouble: member.trouble() },
+        });
+    }
+
+    /// A pod that has ended makes way for a new one.
+    fn replace_ended(&mut self, member: &Member<'_>) {
+        match member.terminating {
+            true => self.wait_for_member(member),
+            false => self.delete(member, DeleteReason::Ended),
+        }
+    }
+
+    /// Claims first, then the pod; or neither.
+    fn create(&mut self, ordinal: u32) {
+        match self.creation(ordinal) {
+            Ok(actions) => self.actions.extend(actions),
+            Err(waiting) => self.wait_for(waiting),
+        }
+    }
+
+    fn creation(&mut self, ordinal: u32) -> Result<Vec<Action>, WaitingOn> {
+        if let Some(stranger) = self.members.strangers.get(&ordinal) {
+            let pod = self.spec.pod_name(ordinal);
+            let leaves = stranger.metadata.deletion_timestamp.is_some();
+            return Err(if leaves { WaitingOn::PodGone { pod } } else { WaitingOn::NameTaken { pod } });
+        }
+        let mut actions = self.claims_before_pod(ordinal)?;
+        let (revision, template) = self.origin(ordinal)?;
+        let pod = Box::new(new_pod(&self.spec, ordinal, revision, template));
+        actions.push(Action::CreatePod { ordinal: Ordinal(ordinal), pod });
+        Ok(actions)
+    }
+
+    /// The revision, by name and template, that a pod at an ordinal is created from.
+    fn origin(&self, ordinal: u32) -> Result<(&str, &Template<'_>), WaitingOn> {
+        if !self.is_held_back(ordinal) || self.revisions.current_name() == self.revisions.update_name() {
+            return Ok((self.revisions.update_name(), &self.update_template));
+        }
+        let current = self.current_template.get_or_init(|| recorded(self.revisions.current).map(Template::Owned));
+        let unreadable = || WaitingOn::UnreadableRevision { revision: self.revisions.current_name().to_owned() };
+        Ok((self.revisions.current_name(), current.as_ref().ok_or_else(unreadable)?))
+    }
+
+    /// Whether an ordinal keeps the current revision. Without an update block it does while the rollout, on its way down,
+    /// has not come to it: while a higher one serves at the current revision. (In parallel such a pod would be replaced
+    /// before it is ready, so it isn't created.)
+    pub(super) fn is_held_back(&self, ordinal: u32) -> bool {
+        match self.spec.strategy {
+            Strategy::OnDelete => false,
+            Strategy::RollingUpdate { partition: Some(partition), .. } => ordinal < self.spec.start.saturating_add(partition),
+            Strategy::RollingUpdate { partition: None, .. } => {
+                let current = self.revisions.current_name();
+                let higher = self.members.replicas.iter().rev().take_while(|member| member.ordinal > ordinal);
+                self.spec.ordered && higher.into_iter().any(|member| member.is_available() && member.revision == current)
+            }
+        }
+    }
+
+    /// Labels and owners as they should be. A living pod can't get other volumes.
+    fn repair(&mut self, member: &Member<'_>) -> ControlFlow<()> {
+        if let Some(claim) = unmounted_claim(member.pod, &self.spec, member.ordinal, &mut self.claim_name) {
+            self.wait_for(WaitingOn::StorageDiffers { pod: member.name().to_owned(), claim });
+            return ControlFlow::Break(());
+        }
+        if member.health != Health::Pending {
+            self.keep_claims(member, false);
+        }
+        if let Some(pod) = repaired(member.pod, member.ordinal) {
+            self.actions.push(Action::UpdatePod { ordinal: member.ordinal(), pod: Box::new(pod) });
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,9 @@
+mod builders;
+mod cluster;
+mod membership;
+mod ordering;
+mod properties;
+mod revisions;
+mod rollouts;
+mod scenarios;
+mod storage;

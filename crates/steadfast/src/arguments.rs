@@ -1,0 +1,183 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use network::Cidr;
+
+/// The home of stateful applications: one binary that speaks the Kubernetes API.
+#[derive(Debug, Parser)]
+#[command(name = "steadfast", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Runs the control plane and this node in the foreground
+    Up(Up),
+    /// Stops the containers of an instance
+    Down(Down),
+    /// Works with the images on this node
+    Image(Image),
+}
+
+/// Which instance a verb means.
+#[derive(Clone, Debug, Args)]
+pub struct Instance {
+    /// Where the instance keeps everything
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/steadfast")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub instance: Instance,
+    /// Where the API is served; it is served to pods as well
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    pub listen: SocketAddr,
+    /// Where to write the administrator's kubeconfig [default: merged into yours as context `steadfast`]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// What this node is called [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Where state is kept
+    #[arg(long, value_name = "STORE", default_value = "embedded", value_parser = embedded_only)]
+    pub store: String,
+    /// The addresses of pods
+    #[arg(long, value_name = "CIDR", default_value = "10.42.0.0/16", value_parser = cidr)]
+    pub pod_cidr: Cidr,
+    /// The addresses of Services
+    #[arg(long, value_name = "CIDR", default_value = "10.43.0.0/16", value_parser = cidr)]
+    pub service_cidr: Cidr,
+    /// So many nodes that only pretend to run pods, and no real one; needs no root
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub simulated_nodes: u32,
+    /// Controllers not to run, by name, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub disable_controllers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Down {
+    #[command(flatten)]
+    pub instance: Instance,
+    /// Deletes all data as well: objects, volumes, images; containers are given no time to end
+    #[arg(long)]
+    pub purge: bool,
+    /// Seconds that containers may take to end before they are killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Image {
+    #[command(subcommand)]
+    pub verb: ImageVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// Loads the images of an archive (OCI layout or `docker save`)
+    Load {
+        file: PathBuf,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Fetches an image from its registry
+    Pull {
+        reference: String,
+        /// Seconds it may take
+        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+        timeout: u64,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Lists the images on this node
+    Ls {
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Removes an image from this node
+    Rm {
+        reference: String,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Makes an OCI archive from a directory tree
+    Build(Build),
+}
+
+#[derive(Debug, Args)]
+pub struct Build {
+    /// What will be `/` in the container
+    pub tree: PathBuf,
+    /// The image's name
+    #[arg(long)]
+    pub reference: String,
+    /// The archive to write
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// A word of the default command; repeat for more
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    pub cmd: Vec<String>,
+    /// A variable of the environment; repeat for more
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Who the command runs as
+    #[arg(long, default_value = "")]
+    pub user: String,
+    /// Where the command begins
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub working_dir: String,
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+fn embedded_only(text: &str) -> Result<String, String> {
+    match text {
+        "embedded" => Ok(text.to_owned()),
+        other => Err(format!("{other} is not supported yet: the only store is `embedded`")),
+    }
+}
+
+fn cidr(text: &str) -> Result<Cidr, String> {
+    let parsed =
+        text.split_once('/').and_then(|(address, prefix)| Some(Cidr { address: address.parse().ok()?, prefix: prefix.parse().ok()? }));
+    let cidr = parsed.ok_or_else(|| format!("{text} is not an IPv4 network such as 10.42.0.0/16"))?;
+    match cidr.prefix {
+        8..=28 if u32::from(cidr.address).trailing_zeros() >= u32::from(32 - cidr.prefix) => Ok(cidr),
+        8..=28 => Err(format!("{text} is an address inside its network: write the network's first address")),
+        _ => Err(format!("{text}: the prefix must be from /8 to /28")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn networks_are_read_and_others_refused() {
+        assert_eq!(cidr("10.42.0.0/16"), Ok(Cidr { address: [10, 42, 0, 0].into(), prefix: 16 }));
+        for text in ["10.42.0.1/16", "10.42.0.0", "10.42.0.0/33", "10.42.0.0/29", "fd00::/64", "/16", "x/16"] {
+            assert!(cidr(text).is_err(), "{text}");
+        }
+    }
+}

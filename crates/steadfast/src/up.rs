@@ -1,0 +1,226 @@
+//! `steadfast up`: joins the parts, in the order in which they need each other.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Instant;
+
+use apiserver::{Config, Limits, NodeDialer, Server};
+use apiserver::certificates::Certificates;
+use controllers::{Informers, Inventory, namespaces};
+use network::PodNetwork;
+use node::simulated;
+use store::embedded::{Embedded, Options};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::Up;
+use crate::bootstrap::{self, Addresses};
+use crate::control::{self, Control};
+use crate::failure::Failure;
+use crate::instance::{Instance, Record};
+use crate::kubeconfig::Administrator;
+use crate::worker::{self, Line, Setting, Worker};
+
+/// Where tokens of service accounts come from, and whom they are for.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// The group that may do everything.
+const MASTERS: &str = "system:masters";
+
+/// Runs the control plane and this node until SIGTERM or SIGINT. Containers are left running.
+pub(crate) async fn run(up: Up) -> Result<(), Failure> {
+    let begin = Instant::now();
+    control::check(&up.disable_controllers)?;
+    if up.simulated_nodes == 0 && !nix::unistd::geteuid().is_root() {
+        return Err(Failure::NotRoot);
+    }
+    let instance = Instance::new(&up.instance.data_dir)?;
+    instance.create()?;
+    let running = instance.lock()?;
+    let mut stop = Stop::new()?;
+    let record = record(&up)?;
+    instance.write_record(&record)?;
+    let started = start(&up, &instance, &record).await?;
+    println!("ready in {} ms", begin.elapsed().as_millis());
+    stop.wait().await;
+    tracing::info!("stopping; containers are left running");
+    started.end().await;
+    drop(running);
+    Ok(())
+}
+
+/// Everything that runs.
+struct Started {
+    shutdown: CancellationToken,
+    /// What serves connections, and the controllers.
+    tasks: JoinSet<()>,
+    _worker: Option<Worker>,
+    _server: Server,
+}
+
+impl Started {
+    /// Lets requests and rounds under way finish, a little while.
+    async fn end(mut self) {
+        self.shutdown.cancel();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(std::time::Duration::from_secs(5), ended).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+    }
+}
+
+async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started, Failure> {
+    let shutdown = CancellationToken::new();
+    let network = match record.simulated {
+        true => None,
+        false => Some(PodNetwork::open(instance.network(up.pod_cidr, up.service_cidr)).await?),
+    };
+    let certificates = Certificates::open(&instance.folder(""))?;
+    let line = Line::default();
+    let server = server(up, instance, &certificates, line.dialer(&record.node_name)).await?;
+    let mut tasks = serve(up, &server, &certificates, network.as_ref(), &shutdown).await?;
+    write_kubeconfig(up, &certificates)?;
+    let administrator = server.client("system:steadfast", &[MASTERS]);
+    namespaces::ensure_system(&administrator).await?;
+    let informers = Informers::start(&administrator);
+    let inventory = Inventory::start(&administrator);
+    let control = Control {
+        informers: informers.clone(),
+        inventory,
+        certificate: certificates.authority().into(),
+        shutdown: shutdown.clone(),
+    };
+    let clients = server.clone();
+    control::start(&mut tasks, control, &up.disable_controllers, |user| clients.client(user, &[MASTERS]));
+    bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
+    let worker = match network {
+        None => {
+            simulate(up, &server, &informers, &mut tasks, &shutdown).await?;
+            None
+        }
+        Some(network) => {
+            let (node_name, shutdown) = (record.node_name.clone(), shutdown.clone());
+            let client = server.client(&format!("system:node:{node_name}"), &["system:nodes", MASTERS]);
+            Some(worker::start(Setting { instance, node_name, client, informers: &informers, network, line: &line, shutdown }).await?)
+        }
+    };
+    Ok(Started { shutdown, tasks, _worker: worker, _server: server })
+}
+
+/// Nodes that only pretend to run their pods.
+async fn simulate(
+    up: &Up,
+    server: &Server,
+    informers: &Informers,
+    tasks: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) -> Result<(), Failure> {
+    let client = server.client("system:node:simulated", &["system:nodes", MASTERS]);
+    let options = simulated::Options { nodes: up.simulated_nodes, ..simulated::Options::default() };
+    let nodes = simulated::register(&client, &options).await?;
+    let views = simulated::Views {
+        pods: informers.pods.clone(),
+        claims: informers.claims.clone(),
+        volumes: informers.volumes.clone(),
+        storage_classes: informers.storage_classes.clone(),
+    };
+    let ended = shutdown.clone().cancelled_owned();
+    tasks.spawn(async move { nodes.run(client, views, ended).await });
+    Ok(())
+}
+
+fn record(up: &Up) -> Result<Record, Failure> {
+    let node_name = match &up.node_name {
+        Some(name) => name.clone(),
+        None => {
+            let host = nix::unistd::gethostname().map_err(|error| Failure::Message(format!("the host has no name: {error}; use --node-name")))?;
+            host.to_string_lossy().to_lowercase()
+        }
+    };
+    let simulated = up.simulated_nodes > 0;
+    Ok(Record { node_name, pod_cidr: up.pod_cidr, service_cidr: up.service_cidr, listen: up.listen.to_string(), simulated })
+}
+
+async fn server(up: &Up, instance: &Instance, certificates: &Certificates, dialer: NodeDialer) -> Result<Server, Failure> {
+    let folder = instance.folder("store");
+    // Opening reads all state from disk.
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder, Options::default())).await;
+    let store = opened.map_err(|error| Failure::Message(format!("the store could not be opened: {error}")))??;
+    let config = Config {
+        service_range: up.service_cidr.to_string().parse().map_err(|error| Failure::Message(format!("--service-cidr: {error}")))?,
+        token_key: Arc::new(certificates.token_key()?),
+        issuer: ISSUER.to_owned(),
+        node_dialer: Some(dialer),
+        limits: Limits::default(),
+    };
+    Ok(Server::new(config, Arc::new(store)).await?)
+}
+
+/// Serves users where they asked for it, and pods on the bridge.
+async fn serve(
+    up: &Up,
+    server: &Server,
+    certificates: &Certificates,
+    network: Option<&PodNetwork>,
+    shutdown: &CancellationToken,
+) -> Result<JoinSet<()>, Failure> {
+    let mut listeners = vec![listen(up.listen).await?];
+    let gateway = network.map(PodNetwork::gateway);
+    if let Some(gateway) = gateway.filter(|_| !up.listen.ip().is_unspecified()) {
+        listeners.push(listen(SocketAddr::from((gateway, up.listen.port()))).await?);
+    }
+    let own = [IpAddr::V4(bootstrap::api_service_address(up.service_cidr)), IpAddr::V4(Ipv4Addr::LOCALHOST), up.listen.ip()];
+    let addresses: Vec<IpAddr> = own.into_iter().chain(gateway.map(IpAddr::V4)).collect();
+    let tls = certificates.tls(&certificates.serving(&[], &addresses)?)?;
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        let (server, tls, ended) = (server.clone(), Arc::clone(&tls), shutdown.clone().cancelled_owned());
+        tasks.spawn(async move { server.serve(listener, tls, ended).await });
+    }
+    Ok(tasks)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|source| Failure::Listen { address, source })
+}
+
+fn write_kubeconfig(up: &Up, certificates: &Certificates) -> Result<(), Failure> {
+    let admin = certificates.admin()?;
+    let host = if up.listen.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { up.listen.ip() };
+    let server = format!("https://{}", SocketAddr::from((host, up.listen.port())));
+    let administrator =
+        Administrator { server: &server, authority: certificates.authority(), certificate: &admin.certificate, key: &admin.key };
+    match &up.kubeconfig {
+        Some(path) => administrator.write(path)?,
+        None => drop(administrator.merge()?),
+    }
+    Ok(())
+}
+
+/// Where pods reach the cluster's own services.
+fn addresses(up: &Up, network: Option<&PodNetwork>) -> Addresses {
+    let gateway = network.map(PodNetwork::gateway);
+    let api = SocketAddrV4::new(gateway.unwrap_or(Ipv4Addr::LOCALHOST), up.listen.port());
+    Addresses { services: up.service_cidr, api, dns: gateway }
+}
+
+/// The signals that end the server.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, Failure> {
+        let on = |kind| signal(kind).map_err(Failure::Runtime);
+        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The controllers at work on the real API server and store; only the node is made up.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::certificates::Certificates;
+use apiserver::{Config, Limits, Server};
+use controllers::{Informers, Inventory};
+use informer::Informer;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use store::embedded::{Embedded, Options};
+use tokio::task::JoinSet;
+
+/// A control plane of its own, which ends with the test.
+struct Cluster {
+    admin: Client,
+    informers: Informers,
+    _server: Server,
+    _tasks: JoinSet<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Embedded::open(&dir.path().join("store"), Options::default()).unwrap());
+        let certificates = Certificates::open(dir.path()).unwrap();
+        let config = Config {
+            service_range: "10.96.0.0/16".parse().unwrap(),
+            token_key: Arc::new(certificates.token_key().unwrap()),
+            issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            node_dialer: None,
+            limits: Limits::default(),
+        };
+        let server = Server::new(config, store).await.unwrap();
+        let manager = server.client("system:kube-controller-manager", &[]);
+        controllers::namespaces::ensure_system(&manager).await.unwrap();
+        let informers = Informers::start(&manager);
+        let mut tasks = control(&manager, server.client("system:kube-scheduler", &[]), &informers);
+        let kubelet = server.client("system:node:n1", &["system:nodes"]);
+        tasks.spawn(run_pods(kubelet.clone(), informers.clone()));
+        tasks.spawn(make_volumes(kubelet, informers.clone()));
+        let admin = server.client("admin", &["system:masters"]);
+        Self { admin, informers, _server: server, _tasks: tasks, _dir: dir }
+    }
+
+    async fn create<K>(&self, object: Value)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug,
+    {
+        let object: K = serde_json::from_value(object).unwrap();
+        let url = K::url_path(&(), object.meta().namespace.as_deref());
+        let request = kube::core::Request::new(url).create(&PostParams::default(), serde_json::to_vec(&object).unwrap()).unwrap();
+        self.admin.request::<K>(request).await.unwrap();
+    }
+}
+
+/// Every controller that the story needs.
+fn control(manager: &Client, scheduler: Client, informers: &Informers) -> JoinSet<()> {
+    let inventory = Inventory::start(manager);
+    let mut tasks = JoinSet::new();
+    let (client, shared) = (manager.clone(), informers.clone());
+    tasks.spawn(async move { controllers::statefulset::run(client, &shared, pending()).await });
+    let shared = informers.clone();
+    tasks.spawn(async move { controllers::scheduler::run(scheduler, &shared, pending()).await });
+    let (client, shared) = (manager.clone(), informers.clone());
+    tasks.spawn(async move { controllers::binding::run(client, &shared, pending()).await });
+    let (client, shared) = (manager.clone(), informers.clone());
+    tasks.spawn(async move { controllers::endpoints::run(client, &shared, pending()).await });
+    let (client, shared) = (manager.clone(), informers.clone());
+    tasks.spawn(async move { controllers::nodes::run(client, &shared, pending()).await });
+    let (client, shared) = (manager.clone(), informers.clone());
+    tasks.spawn(async move { controllers::service_accounts::run(client, &shared, "PEM".into(), pending()).await });
+    let (client, graph) = (manager.clone(), inventory.clone());
+    tasks.spawn(async move { controllers::garbage::run(client, &graph, pending()).await });
+    let (client, shared) = (manager.clone(), informers.clone());
+    tasks.spawn(async move { controllers::namespaces::run(client, &shared, &inventory, pending()).await });
+    tasks
+}
+
+/// Makes bound pods ready at once, each at an address of its own, and ends those that are to go.
+async fn run_pods(client: Client, informers: Informers) {
+    let mut pods = informers.pods.subscribe();
+    loop {
+        for pod in pods.changes().await.into_iter().filter_map(|change| change.new) {
+            if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+                run_pod(&client, &pod).await;
+            }
+        }
+    }
+}
+
+async fn run_pod(client: &Client, pod: &Pod) {
+    let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap());
+    let name = pod.name_any();
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if pod.metadata.deletion_timestamp.is_some() {
+        let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
+    } else if phase != Some("Running") {
+        let address = format!("10.0.0.{}", name.rsplit('-').next().unwrap());
+        let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let status = json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": ready}});
+        api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(status)).await.unwrap();
+    }
+}
+
+/// Makes a volume for each claim that has been given a node.
+async fn make_volumes(client: Client, informers: Informers) {
+    let mut claims = informers.claims.subscribe();
+    loop {
+        for claim in claims.changes().await.into_iter().filter_map(|change| change.new) {
+            if let Some(node) = claim.annotations().get("volume.kubernetes.io/selected-node") {
+                make_volume(&client, &claim, node).await;
+            }
+        }
+    }
+}
+
+async fn make_volume(client: &Client, claim: &PersistentVolumeClaim, node: &str) {
+    let uid = claim.uid().unwrap();
+    let term = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]});
+    let volume = json!({
+        "metadata": {"name": format!("pvc-{uid}"), "annotations": {"pv.kubernetes.io/provisioned-by": "steadfast.dev/local"}},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "local", "local": {"path": "/none"},
+            "persistentVolumeReclaimPolicy": "Delete", "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
+            "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": claim.namespace(), "name": claim.name_any(), "uid": uid},
+        },
+    });
+    match Api::<PersistentVolume>::all(client.clone()).create(&PostParams::default(), &serde_json::from_value(volume).unwrap()).await {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        result => drop(result.unwrap()),
+    }
+}
+
+/// Waits until the objects of a kind are as wanted, looking after every change.
+async fn until<K: informer::Watched>(informer: &Informer<K>, what: &str, wanted: impl Fn(&[Arc<K>]) -> bool) {
+    let mut subscription = informer.subscribe();
+    let reached = async {
+        while !wanted(&informer.list()) {
+            subscription.changes().await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(20), reached).await.is_err() {
+        panic!("not reached: {what}\n{}", informer.list().iter().map(|object| format!("{object:?}\n")).collect::<String>());
+    }
+}
+
+fn node(name: &str) -> Value {
+    let room = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
+    let conditions = json!([{"type": "Ready", "status": "True"}]);
+    json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "status": {"capacity": room, "allocatable": room, "conditions": conditions}})
+}
+
+async fn six(cluster: &Cluster) {
+    cluster.create::<Namespace>(json!({"metadata": {"name": "shop"}})).await;
+    let class = json!({"metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "steadfast.dev/local", "volumeBindingMode": "WaitForFirstConsumer"});
+    cluster.create::<StorageClass>(class).await;
+    cluster.create::<Node>(node("n1")).await;
+    cluster.create::<Node>(node("n2")).await;
+    let labels = json!({"app": "redis"});
+    let service =
+        json!({"clusterIP": "None", "selector": labels, "ports": [{"name": "client", "port": 6379}], "publishNotReadyAddresses": true});
+    cluster.create::<Service>(json!({"metadata": {"namespace": "shop", "name": "redis"}, "spec": service})).await;
+    let claim =
+        json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let set = json!({
+        "replicas": 6, "serviceName": "redis", "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "redis", "image": "redis"}]}},
+        "volumeClaimTemplates": [claim],
+    });
+    cluster.create::<StatefulSet>(json!({"metadata": {"namespace": "shop", "name": "redis"}, "spec": set})).await;
+}
+
+#[tokio::test]
+async fn a_set_of_six_comes_up_and_goes_with_its_namespace() {
+    let cluster = Cluster::start().await;
+    six(&cluster).await;
+    let informers = &cluster.informers;
+    let ready = |set: &Arc<StatefulSet>| set.status.as_ref().and_then(|status| status.ready_replicas) == Some(6);
+    until(&informers.statefulsets, "six ready", |sets| sets.iter().any(ready)).await;
+    let hosts = |slices: &[Arc<EndpointSlice>]| {
+        slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()).filter(|endpoint| endpoint.hostname.is_some()).count()
+    };
+    until(&informers.slices, "six published", |slices| hosts(slices) == 6).await;
+    let bound = |volume: &Arc<PersistentVolume>| volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+    until(&informers.volumes, "six bound", |volumes| volumes.len() == 6 && volumes.iter().all(bound)).await;
+    let certificate =
+        |maps: &[Arc<ConfigMap>]| maps.iter().any(|map| map.namespace().as_deref() == Some("shop") && map.name_any() == "kube-root-ca.crt");
+    until(&informers.config_maps, "the certificate", certificate).await;
+
+    Api::<Namespace>::all(cluster.admin.clone()).delete("shop", &DeleteParams::default()).await.unwrap();
+    until(&informers.namespaces, "the namespace gone", |all| all.iter().all(|namespace| namespace.name_any() != "shop")).await;
+    let released = |volume: &Arc<PersistentVolume>| volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Released");
+    until(&informers.volumes, "released", |volumes| volumes.iter().all(released)).await;
+    let secrets = Api::<Secret>::namespaced(cluster.admin.clone(), "shop").list(&Default::default()).await.unwrap();
+    assert!(secrets.items.is_empty() && informers.pods.list().is_empty());
+}

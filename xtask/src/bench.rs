@@ -1,0 +1,14 @@
+//! `cargo xtask bench`: builds what is measured and measures it.
+
+use crate::run::{Result, command, root, show};
+use crate::{images, install};
+
+/// Measures the named cases, or all.
+pub fn run(cases: &[&str]) -> Result {
+    install::packages(&[("busybox", "busybox-static"), ("crun", "crun"), ("etcd", "etcd-server")])?;
+    show(command("cargo", &["build", "--release", "--quiet", "--package", "steadfast", "--package", "bench"]))?;
+    let steadfast = root().join("target/release/steadfast");
+    let mut measure = command(root().join("target/release/bench"), cases);
+    measure.env("STEADFAST_BUSYBOX_IMAGE", images::busybox(&steadfast)?).env("STEADFAST_BINARY", steadfast);
+    show(measure)
+}

@@ -1,0 +1,32 @@
+//! `cargo xtask test`: everything that must hold before a change lands.
+
+use crate::run::{Result, command, output, root, show};
+use crate::{images, install, tidy};
+
+/// Installs what the tests need, then checks format, lints and tidiness, and runs all tests.
+pub fn run() -> Result {
+    install::packages(&[("busybox", "busybox-static"), ("crun", "crun"), ("nft", "nftables"), ("docker-registry", "docker-registry")])?;
+    let kubectl = install::kubectl()?;
+    step("format", || show(command("cargo", &["fmt", "--all", "--check"])))?;
+    step("tidy", tidy::run)?;
+    step("lints", || show(command("cargo", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])))?;
+    step("build", || show(command("cargo", &["build", "--workspace", "--quiet"])))?;
+    let steadfast = root().join("target/debug/steadfast");
+    let (redis, busybox) = (images::redis(&steadfast)?, images::busybox(&steadfast)?);
+    step("tests", || {
+        let mut tests = command("cargo", &["test", "--workspace", "--no-fail-fast"]);
+        tests.env("STEADFAST_BINARY", steadfast).env("STEADFAST_KUBECTL", kubectl);
+        tests.env("STEADFAST_REDIS_IMAGE", redis).env("STEADFAST_BUSYBOX_IMAGE", busybox);
+        show(tests)
+    })?;
+    println!("everything passed on {}", output(command("uname", &["-srm"]))?.trim());
+    Ok(())
+}
+
+fn step(name: &str, run: impl FnOnce() -> Result) -> Result {
+    let begin = std::time::Instant::now();
+    println!("── {name}");
+    run()?;
+    println!("── {name}: {:.0} s", begin.elapsed().as_secs_f32());
+    Ok(())
+}
