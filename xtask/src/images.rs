@@ -30,7 +30,7 @@ const REDIS: Recipe = Recipe {
 const BUSYBOX: Recipe = Recipe {
     name: "busybox",
     reference: "docker.io/library/busybox:1",
-    packages: &["busybox-static"],
+    packages: &["busybox"],
     entry: &["sh"],
     accounts: "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     groups: "root:x:0:\nnogroup:x:65534:\n",

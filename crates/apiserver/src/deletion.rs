@@ -47,7 +47,7 @@ enum Step {
 
 /// Deletes an object, or marks it for those who have to finish first.
 pub async fn delete(context: &Context<'_>, target: Target<'_>, options: &DeleteOptions) -> Result<Outcome, ApiError> {
-    let Target { resource, namespace, name, dry_run } = target;
+    let Target { resource, namespace, name, dry_run, .. } = target;
     let store = &*context.shared.store;
     let mut current = stored::current(store, resource, namespace, name).await?;
     for _ in 0..ATTEMPTS {

@@ -28,6 +28,8 @@ pub struct Target<'a> {
     pub namespace: &'a str,
     pub name: &'a str,
     pub dry_run: bool,
+    /// The change is made anew from whatever is found, so it need not insist on a resource version.
+    pub repeatable: bool,
 }
 
 /// What a write left behind.
@@ -192,7 +194,7 @@ fn check_identity(target: Target<'_>, object: &dyn Object, current: &Current) ->
     }
     match meta.resource_version.as_deref().unwrap_or_default() {
         "" | "0" => {
-            if strategy::of(resource).allow_unconditional_update() {
+            if target.repeatable || strategy::of(resource).allow_unconditional_update() {
                 return Ok(false);
             }
             let path = Path::new("metadata").child("resourceVersion");
@@ -215,7 +217,7 @@ async fn prepare(
     current: &Current,
     warnings: &mut Vec<String>,
 ) -> Result<Admitted, ApiError> {
-    let Target { resource, namespace, name, dry_run } = target;
+    let Target { resource, namespace, name, dry_run, .. } = target;
     let (strategy, old) = (strategy::of(resource), &*current.object);
     metadata::restore(object.meta_mut(), old.meta());
     object.meta_mut().managed_fields = None;

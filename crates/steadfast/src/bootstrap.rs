@@ -102,6 +102,11 @@ async fn create<K>(api: &Api<K>, object: Value) -> Result<bool, kube::Error>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug + serde::Serialize,
 {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    // A Service that exists would be refused for its address before its name.
+    if api.get_opt(name).await?.is_some() {
+        return Ok(false);
+    }
     let object = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
     match api.create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, &object).await {
         Ok(_) => Ok(true),

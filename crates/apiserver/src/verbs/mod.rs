@@ -51,7 +51,7 @@ pub async fn run(context: &Context<'_>, call: &Call, body: Bytes) -> Result<Resp
 }
 
 fn target(call: &Call, dry_run: bool) -> Target<'_> {
-    Target { resource: call.resource, namespace: &call.namespace, name: &call.name, dry_run }
+    Target { resource: call.resource, namespace: &call.namespace, name: &call.name, dry_run, repeatable: false }
 }
 
 fn form(context: &Context<'_>, call: &Call) -> Result<Form, ApiError> {

@@ -11,7 +11,7 @@ use crate::query::WriteOptions;
 use crate::respond::Response;
 use crate::route::Call;
 use crate::stored::Current;
-use crate::writes::{self, Part};
+use crate::writes::{self, Part, Target};
 
 pub(super) async fn run(
     context: &Context<'_>,
@@ -38,7 +38,7 @@ pub(super) async fn apply(
         forget_revision(&mut value, current);
         decode::json(resource, value.to_string().as_bytes(), options.field_validation)
     };
-    let done = writes::change(context, target(call, options.dry_run), part, make).await?;
+    let done = writes::change(context, Target { repeatable: true, ..target(call, options.dry_run) }, part, make).await?;
     written(context, call, StatusCode::OK, &done)
 }
 
