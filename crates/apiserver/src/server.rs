@@ -49,7 +49,8 @@ impl Server {
         InProcess { service: self.service.clone(), identity }
     }
 
-    /// Serves HTTPS until `shutdown` is done; then ends watches, lets requests under way finish, and returns.
+    /// Serves HTTPS until `shutdown` is done; then ends all watches and streams of this server, refuses new ones, lets requests
+    /// under way finish, and returns.
     pub async fn serve(&self, listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdown: impl Future<Output = ()> + Send) {
         serve::run(&self.service, listener, tls, shutdown).await;
     }

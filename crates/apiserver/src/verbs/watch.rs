@@ -14,6 +14,10 @@ use crate::selection::Selection;
 use crate::watching::{self, Watching};
 
 pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ListOptions) -> Result<Response, ApiError> {
+    if context.shared.closing.is_cancelled() {
+        // A watch that ended at once would be opened again at once; who is refused waits first.
+        return Err(ApiError::Unavailable { message: "the server is shutting down".to_owned() });
+    }
     let form = form(context, call)?;
     let resource = call.resource;
     let namespace = if call.namespace.is_empty() { options.fields.namespace().unwrap_or_default() } else { &call.namespace };

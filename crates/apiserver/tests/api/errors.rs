@@ -260,8 +260,9 @@ async fn paths_and_bodies_that_mean_nothing_are_refused() {
     assert_eq!(only_protobuf.status, 406);
     let large = harness.ask("POST", CONFIG_MAPS, &[], vec![b' '; (3 << 20) + 1]).await;
     assert_eq!((large.status.as_u16(), &large.json()["reason"]), (413, &json!("RequestEntityTooLarge")));
-    let bad_list = harness.json("PATCH", &format!("{SETS}/x"), json!({})).await;
-    assert_eq!(bad_list.status, 404);
+    harness.config_map("there", json!({})).await;
+    let no_list = harness.ask("PATCH", &format!("{CONFIG_MAPS}/there"), &[("content-type", "application/json-patch+json")], "{}").await;
+    assert_eq!((no_list.status.as_u16(), &no_list.json()["reason"]), (400, &json!("BadRequest")), "{}", no_list.text());
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ async fn certificates_identify_and_strangers_are_refused() {
     assert_eq!(served.ask("/nonsense", false, false, None).await.0, 401);
     served.stop.cancel();
     served.task.await.unwrap();
+    assert_eq!(served.harness.get("/api/v1/namespaces?watch=true").await.status, 503);
 }
 
 #[tokio::test]
