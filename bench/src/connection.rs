@@ -50,7 +50,7 @@ fn tls(instance: &Instance) -> Result<rustls::ClientConfig, Failure> {
     let kubeconfig = serde_json::to_value(instance.kubeconfig()?)?;
     let pem = |value: &serde_json::Value| -> Result<Vec<u8>, Failure> {
         let text = value.as_str().ok_or("the kubeconfig has no certificate")?;
-        Ok(base64(text)?)
+        base64(text)
     };
     let mut roots = rustls::RootCertStore::empty();
     let authority = pem(&kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"])?;

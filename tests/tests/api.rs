@@ -117,7 +117,10 @@ fn bad_input_gets_upstreams_answer_and_loses_nothing() {
         (&["create", "configmap", "c", "--namespace", "absent"], "namespaces \"absent\" not found"),
         (&["get", "pods", "--field-selector", "spec.nothing=1"], "field label not supported"),
         (&["create", "serviceaccount", "default"], "already exists"),
-        (&["patch", "statefulset", "web", "--type=json", "--patch", r#"[{"op":"test","path":"/spec/replicas","value":9}]"#], "The request is invalid"),
+        (
+            &["patch", "statefulset", "web", "--type=json", "--patch", r#"[{"op":"test","path":"/spec/replicas","value":9}]"#],
+            "The request is invalid",
+        ),
     ] {
         let error = cluster.kubectl_fails(arguments);
         assert!(error.contains(expected), "{arguments:?}: {error}");

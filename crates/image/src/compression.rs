@@ -77,7 +77,6 @@ fn next_frame(from: &mut impl BufRead) -> io::Result<Option<()>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 mod tests {
     use std::io::Write;
 

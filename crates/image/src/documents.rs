@@ -173,7 +173,6 @@ pub(crate) struct Saved {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 mod tests {
     use super::*;
 

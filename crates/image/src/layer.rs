@@ -311,5 +311,4 @@ fn set_attributes(at: &OwnedFd, name: &OsStr, attributes: &[(String, Vec<u8>)]) 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 mod tests;

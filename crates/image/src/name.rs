@@ -16,7 +16,6 @@ pub(crate) fn is_loopback(registry: &str) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by it")]
 mod tests {
     use super::*;
 

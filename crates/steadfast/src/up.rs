@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Instant;
 
-use apiserver::{Config, Limits, NodeDialer, Server};
 use apiserver::certificates::Certificates;
+use apiserver::{Config, Limits, NodeDialer, Server};
 use controllers::{Informers, Inventory, namespaces};
 use network::PodNetwork;
 use node::simulated;
@@ -85,12 +85,8 @@ async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started,
     namespaces::ensure_system(&administrator).await?;
     let informers = Informers::start(&administrator);
     let inventory = Inventory::start(&administrator);
-    let control = Control {
-        informers: informers.clone(),
-        inventory,
-        certificate: certificates.authority().into(),
-        shutdown: shutdown.clone(),
-    };
+    let control =
+        Control { informers: informers.clone(), inventory, certificate: certificates.authority().into(), shutdown: shutdown.clone() };
     let clients = server.clone();
     control::start(&mut tasks, control, &up.disable_controllers, |user| clients.client(user, &[MASTERS]));
     bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
@@ -134,7 +130,8 @@ fn record(up: &Up) -> Result<Record, Failure> {
     let node_name = match &up.node_name {
         Some(name) => name.clone(),
         None => {
-            let host = nix::unistd::gethostname().map_err(|error| Failure::Message(format!("the host has no name: {error}; use --node-name")))?;
+            let host =
+                nix::unistd::gethostname().map_err(|error| Failure::Message(format!("the host has no name: {error}; use --node-name")))?;
             host.to_string_lossy().to_lowercase()
         }
     };
