@@ -14,18 +14,21 @@ use crate::query::WriteOptions;
 use crate::respond::Response;
 use crate::route::Call;
 use crate::stored::Current;
-use crate::writes::{self, Part};
+use crate::writes::{self, Part, Target};
 
 pub(super) async fn run(context: &Context<'_>, call: &Call, options: WriteOptions, body: &[u8]) -> Result<Response, ApiError> {
     let binding: Binding = decode::plain("Binding", context.headers, body)?;
     let node = node(call, &binding)?;
     let make = |current: &Current| {
         let mut object = current.object.clone_object();
+        // Whoever changes the pod meanwhile is no reason to refuse: only what `assign` finds is.
+        object.meta_mut().resource_version = None;
         let pod = object.downcast_mut::<Pod>().ok_or(ApiError::MethodNotAllowed)?;
         assign(call, pod, &binding, &node)?;
         Ok(Decoded { object, warnings: Vec::new() })
     };
-    writes::change(context, target(call, options.dry_run), Part::Internal, make).await?;
+    let target = Target { repeatable: true, ..target(call, options.dry_run) };
+    writes::change(context, target, Part::Internal, make).await?;
     Ok(success(StatusCode::CREATED, None))
 }
 
