@@ -63,7 +63,11 @@ impl Demo {
 
     /// Runs a command in the first instance.
     fn exec(&self, arguments: &[&str]) -> Result<String> {
-        let mut exec = self.kubectl(&["exec", "redis-cluster-0", "--"]);
+        self.exec_in(0, arguments)
+    }
+
+    fn exec_in(&self, ordinal: usize, arguments: &[&str]) -> Result<String> {
+        let mut exec = self.kubectl(&["exec", &format!("redis-cluster-{ordinal}"), "--"]);
         exec.args(arguments);
         output(exec)
     }
@@ -160,13 +164,18 @@ impl Demo {
             return Err(format!("redis-cli --cluster create:\n{said}"));
         }
         let deadline = Instant::now() + Duration::from_secs(60);
+        (0..REPLICAS).try_for_each(|ordinal| self.wait_until_ok(ordinal, deadline))
+    }
+
+    /// Each instance learns by gossip that all slots are served; before that it refuses clients.
+    fn wait_until_ok(&self, ordinal: usize, deadline: Instant) -> Result {
         loop {
-            let info = self.cluster_info()?;
+            let info = self.exec_in(ordinal, &["redis-cli", "cluster", "info"])?;
             if info.contains("cluster_state:ok") {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(format!("the cluster did not become ok within 60 s:\n{info}"));
+                return Err(format!("redis-cluster-{ordinal} did not find the cluster ok within 60 s:\n{info}"));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
