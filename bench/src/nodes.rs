@@ -22,7 +22,7 @@ pub async fn measure(report: &mut Report) -> Result<(), Failure> {
     let mut ours = Vec::new();
     for round in 0..ROUNDS {
         ours.push(start_pod(&pods, &format!("p{round}")).await?);
-        pods.delete(&format!("p{round}"), &DeleteParams::default().grace_period(0)).await?;
+        remove_pod(&pods, &format!("p{round}")).await?;
     }
     let theirs = crun(&instance)?;
     let (ours, theirs) = (Sample::new(ours, "ms"), Sample::new(theirs, "ms"));
@@ -47,6 +47,18 @@ async fn start_pod(pods: &Api<Pod>, name: &str) -> Result<f64, Failure> {
             && is_running(&pod)
         {
             return Ok(begin.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    Err("the watch ended".into())
+}
+
+/// Deletes a pod and waits until nothing of it is left, so that no round disturbs the next.
+async fn remove_pod(pods: &Api<Pod>, name: &str) -> Result<(), Failure> {
+    let mut events = pods.watch(&WatchParams::default().fields(&format!("metadata.name={name}")), "0").await?.boxed();
+    pods.delete(name, &DeleteParams::default().grace_period(0)).await?;
+    while let Some(event) = events.try_next().await? {
+        if let WatchEvent::Deleted(_) = event {
+            return Ok(());
         }
     }
     Err("the watch ended".into())
