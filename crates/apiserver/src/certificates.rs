@@ -43,10 +43,17 @@ pub enum CertificateError {
 }
 
 /// A certificate and its key, as PEM text.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Certified {
     pub certificate: String,
     pub key: String,
+}
+
+/// The key stays out of logs.
+impl std::fmt::Debug for Certified {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certified").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
 }
 
 /// Everything under `<data-dir>/pki`.

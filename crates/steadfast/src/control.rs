@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
+/// Whom the API server sees when controllers ask, the scheduler excepted.
+pub(crate) const MANAGER: &str = "system:kube-controller-manager";
+
 /// A controller, as `--disable-controllers` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Controller {
@@ -51,7 +54,7 @@ impl Controller {
     fn user(self) -> &'static str {
         match self {
             Self::Scheduler => "system:kube-scheduler",
-            _ => "system:kube-controller-manager",
+            _ => MANAGER,
         }
     }
 }

@@ -83,12 +83,13 @@ async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started,
     write_kubeconfig(up, &certificates)?;
     let administrator = server.client("system:steadfast", &[MASTERS]);
     namespaces::ensure_system(&administrator).await?;
-    let informers = Informers::start(&administrator);
-    let inventory = Inventory::start(&administrator);
+    let controllers = server.client(control::MANAGER, &[]);
+    let informers = Informers::start(&controllers);
+    let inventory = Inventory::start(&controllers);
     let control =
         Control { informers: informers.clone(), inventory, certificate: certificates.authority().into(), shutdown: shutdown.clone() };
     let clients = server.clone();
-    control::start(&mut tasks, control, &up.disable_controllers, |user| clients.client(user, &[MASTERS]));
+    control::start(&mut tasks, control, &up.disable_controllers, |user| clients.client(user, &[]));
     bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
     let worker = match network {
         None => {
@@ -97,7 +98,7 @@ async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started,
         }
         Some(network) => {
             let (node_name, shutdown) = (record.node_name.clone(), shutdown.clone());
-            let client = server.client(&format!("system:node:{node_name}"), &["system:nodes", MASTERS]);
+            let client = server.client(&format!("system:node:{node_name}"), &["system:nodes"]);
             Some(worker::start(Setting { instance, node_name, client, informers: &informers, network, line: &line, shutdown }).await?)
         }
     };
@@ -112,7 +113,7 @@ async fn simulate(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
-    let client = server.client("system:node:simulated", &["system:nodes", MASTERS]);
+    let client = server.client("system:node:simulated", &["system:nodes"]);
     let options = simulated::Options { nodes: up.simulated_nodes, ..simulated::Options::default() };
     let nodes = simulated::register(&client, &options).await?;
     let views = simulated::Views {
