@@ -23,6 +23,7 @@ pub fn binary() -> PathBuf {
 pub struct Instance {
     folder: TempDir,
     server: Child,
+    stopped: bool,
     /// From the start of the process to its line.
     pub ready_after: Duration,
     pub port: u16,
@@ -49,7 +50,7 @@ impl Instance {
             let log = std::fs::read_to_string(folder.path().join("log"))?;
             return Err(format!("steadfast up did not become ready: {line}\n{log}").into());
         }
-        Ok(Self { folder, server, ready_after, port })
+        Ok(Self { folder, server, stopped: false, ready_after, port })
     }
 
     pub fn folder(&self) -> &Path {
@@ -85,6 +86,7 @@ impl Instance {
     /// Ends the server and removes everything it made.
     pub async fn stop(mut self) -> Result<(), Failure> {
         self.server.kill().await?;
+        self.stopped = true;
         self.run(&["down", "--purge"]).await
     }
 
@@ -102,5 +104,18 @@ impl Instance {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks: f64 = fields.get(11).ok_or("no utime")?.parse::<f64>()? + fields.get(12).ok_or("no stime")?.parse::<f64>()?;
         Ok(ticks / 100.0)
+    }
+}
+
+/// A case that failed leaves nothing behind either.
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if !self.stopped {
+            let mut down = std::process::Command::new(binary());
+            down.args(["down", "--purge", "--data-dir"]).arg(self.folder.path().join("data"));
+            if !down.status().is_ok_and(|status| status.success()) {
+                eprintln!("{} could not be taken down", self.folder.path().display());
+            }
+        }
     }
 }

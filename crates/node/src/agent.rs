@@ -156,6 +156,7 @@ impl Dispatcher {
             self.changed(None, Some(pod)).await;
         }
         self.end_orphans();
+        self.take_addresses_back().await;
         let mut config_maps = views.config_maps.subscribe();
         let mut secrets = views.secrets.subscribe();
         loop {
@@ -235,6 +236,17 @@ impl Dispatcher {
             tracing::info!(pod = %ObjectKey::new(&sandbox.spec.namespace, &sandbox.spec.name), "its object is gone: it is ended");
             let (worker, sender) = Worker::new(self.shared.clone(), pod.clone(), Some(&sandbox), None);
             self.employ(uid, Handle { sender, pod, rejected: false }, worker.cleaning_up());
+        }
+    }
+
+    /// Frees what pods had that went, sandbox and all, while no agent watched: a reboot makes sandboxes void.
+    async fn take_addresses_back(&self) {
+        let network = &self.shared.network;
+        for holder in network.holders().into_iter().filter(|holder| !self.workers.contains_key(&holder.uid)) {
+            tracing::info!(pod = %holder.key, "it is gone: its address is free");
+            if let Err(error) = network.detach(&holder).await {
+                tracing::warn!(pod = %holder.key, %error, "its address was not freed");
+            }
         }
     }
 

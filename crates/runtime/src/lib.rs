@@ -32,6 +32,7 @@ mod state;
 mod syscall;
 
 pub use linux::Runtime;
+pub use process::privileges::CAPABILITIES;
 
 /// What a pod's sandbox needs: the namespaces and limits its containers share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

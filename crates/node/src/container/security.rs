@@ -1,7 +1,7 @@
 //! What a container's processes may do.
 
 use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, SecurityContext};
-use runtime::{Seccomp, Security};
+use runtime::{CAPABILITIES, Seccomp, Security};
 
 use super::SpecificationError;
 
@@ -23,51 +23,6 @@ const DEFAULT: [&str; 14] = [
     "AUDIT_WRITE",
 ];
 
-/// All capabilities of Linux.
-const ALL: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
 /// The container's settings, the pod's where it has none.
 pub(crate) fn security(pod: Option<&PodSecurityContext>, container: Option<&SecurityContext>) -> Result<Security, SpecificationError> {
     let context = container.cloned().unwrap_or_default();
@@ -79,7 +34,7 @@ pub(crate) fn security(pod: Option<&PodSecurityContext>, container: Option<&Secu
         _ => Seccomp::Unconfined,
     };
     let capabilities = match privileged {
-        true => ALL.iter().map(|name| format!("CAP_{name}")).collect(),
+        true => CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect(),
         false => capabilities(context.capabilities.as_ref()),
     };
     Ok(Security {
@@ -107,7 +62,7 @@ fn capabilities(change: Option<&Capabilities>) -> Vec<String> {
         let dropped = drop.iter().any(|other| other == **name) || (drops_all && !add.iter().any(|other| other == **name));
         (added || DEFAULT.contains(*name)) && !dropped
     };
-    ALL.iter().filter(granted).map(|name| format!("CAP_{name}")).collect()
+    CAPABILITIES.iter().filter(granted).map(|name| format!("CAP_{name}")).collect()
 }
 
 #[cfg(test)]

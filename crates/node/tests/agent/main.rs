@@ -10,9 +10,10 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use image::{ImageConfig, Images};
 use informer::{Informer, Watched};
+use kinds::ObjectKey;
 use kube::Api;
 use kube::runtime::watcher;
-use network::{Cidr, NetworkConfig, PodNetwork};
+use network::{Cidr, Keep, NetworkConfig, PodIdentity, PodNetwork};
 use node::{Agent, Config, Parts, Views};
 use runtime::{Runtime, RuntimeConfig};
 use serde_json::{Value, json};
@@ -280,6 +281,27 @@ async fn a_restart_of_the_agent_disturbs_nothing_and_misses_nothing() {
     machine.server.delete("ends-0", 0);
     machine.gone("stays-0").await;
     machine.gone("ends-0").await;
+    drop(agent);
+    machine.clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_a_pod_that_went_unseen_is_free_again() {
+    let Some(machine) = Machine::new(7).await else { return };
+    let network = PodNetwork::open(machine.network.clone()).await.expect("a network");
+    let lost = PodIdentity { key: ObjectKey::new("shop", "lost"), uid: "lost".to_owned(), keep: Keep::WhilePodExists };
+    network.reserve(&lost).await.expect("an address");
+    drop(network);
+    let agent = machine.start().await;
+    machine.bind("web-0", json!({ "containers": [{ "name": "main", "image": BUSYBOX, "command": ["sleep", "1000"] }] }));
+    let pod = machine.until("web-0", ready).await;
+    let held = async || PodNetwork::open(machine.network.clone()).await.expect("a network").holders();
+    eventually("only the pod that lives has an address", async || {
+        held().await.iter().map(|holder| &*holder.uid).eq(pod["metadata"]["uid"].as_str())
+    })
+    .await;
+    machine.server.delete("web-0", 0);
+    machine.gone("web-0").await;
     drop(agent);
     machine.clean().await;
 }

@@ -11,8 +11,8 @@ use seccompiler::sock_filter;
 use crate::syscall;
 use crate::{Security, User};
 
-/// All capabilities, by number.
-const NAMES: [&str; 41] = [
+/// All capabilities of Linux, without `CAP_`, by their number (`linux/capability.h`).
+pub const CAPABILITIES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "DAC_READ_SEARCH",
@@ -66,7 +66,7 @@ pub(crate) struct Capabilities(u64);
 impl Capabilities {
     /// `names` as `CAP_CHOWN`. The error is the unknown name.
     pub(crate) fn parse(names: &[String]) -> Result<Self, &str> {
-        let number = |name: &str| NAMES.iter().position(|known| name.strip_prefix("CAP_") == Some(known));
+        let number = |name: &str| CAPABILITIES.iter().position(|known| name.strip_prefix("CAP_") == Some(known));
         names.iter().try_fold(Self(0), |set, name| match number(name) {
             Some(number) => Ok(Self(set.0 | 1 << number)),
             None => Err(name.as_str()),
@@ -82,13 +82,13 @@ impl Capabilities {
     }
 
     pub(crate) fn has(self, name: &str) -> bool {
-        NAMES.iter().position(|known| *known == name).is_some_and(|number| self.0 & 1 << number != 0)
+        CAPABILITIES.iter().position(|known| *known == name).is_some_and(|number| self.0 & 1 << number != 0)
     }
 
     /// Those in both sets, and the names of those that `available` lacks.
     pub(crate) fn limited_to(self, available: Self) -> (Self, Vec<&'static str>) {
         let missing = self.0 & !available.0;
-        let names = NAMES.iter().enumerate().filter(|(number, _)| missing & 1 << number != 0).map(|(_, name)| *name);
+        let names = CAPABILITIES.iter().enumerate().filter(|(number, _)| missing & 1 << number != 0).map(|(_, name)| *name);
         (Self(self.0 & available.0), names.collect())
     }
 }
