@@ -30,6 +30,8 @@ pub enum Subresource {
     Scale,
     /// Assigns a pod to a node.
     Binding,
+    /// Asks a pod to go, if its disruption budget allows it.
+    Eviction,
     /// A container's log.
     Log,
     /// Runs a command in a container.
@@ -47,6 +49,7 @@ impl Subresource {
             Self::Status => "status",
             Self::Scale => "scale",
             Self::Binding => "binding",
+            Self::Eviction => "eviction",
             Self::Log => "log",
             Self::Exec => "exec",
             Self::Token => "token",
@@ -130,7 +133,7 @@ impl Resource {
 }
 
 use Scope::{Cluster, Namespaced};
-use Subresource::{Binding, Exec, Finalize, Log, Scale, Status, Token};
+use Subresource::{Binding, Eviction, Exec, Finalize, Log, Scale, Status, Token};
 
 macro_rules! row {
     ($type:ty, $group:literal / $version:literal, $scope:ident, $plural:literal, $singular:literal
@@ -208,7 +211,7 @@ pub static RESOURCES: &[Resource] = &[
     row!(Namespace, "" / "v1", Cluster, "namespaces", "namespace", short: &["ns"], sub: &[Status, Finalize], delete_collection: false,
          fields: &[at("status.phase", &[&["status", "phase"]])], print: NAMESPACE),
     row!(Node, "" / "v1", Cluster, "nodes", "node", short: &["no"], sub: &[Status], fields: NODE_FIELDS, print: NODE),
-    row!(Pod, "" / "v1", Namespaced, "pods", "pod", short: &["po"], categories: &["all"], sub: &[Status, Binding, Log, Exec],
+    row!(Pod, "" / "v1", Namespaced, "pods", "pod", short: &["po"], categories: &["all"], sub: &[Status, Binding, Eviction, Log, Exec],
          generation: true, returns_deleted: true, fields: POD_FIELDS, print: POD),
     row!(Service, "" / "v1", Namespaced, "services", "service", short: &["svc"], categories: &["all"], sub: &[Status],
          returns_deleted: true, fields: SERVICE_FIELDS, print: SERVICE),
