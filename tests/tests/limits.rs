@@ -45,9 +45,12 @@ fn a_set_grows_as_far_as_its_quota_allows_and_further_when_that_grows() {
     assert_eq!(first["spec"]["priority"], 1000);
     assert_eq!(first["spec"]["containers"][0]["resources"]["requests"]["cpu"], "100m");
     cluster.until("the set says why it has no third", || {
-        cluster.kubectl(&["get", "events"]).contains("exceeded quota: quota, requested: requests.cpu=100m, used: requests.cpu=200m, limited: requests.cpu=250m")
+        cluster
+            .kubectl(&["get", "events"])
+            .contains("exceeded quota: quota, requested: requests.cpu=100m, used: requests.cpu=200m, limited: requests.cpu=250m")
     });
-    cluster.until("the quota shows what is used", || cluster.kubectl(&["get", "resourcequota", "quota"]).contains("requests.cpu: 200m/250m"));
+    cluster
+        .until("the quota shows what is used", || cluster.kubectl(&["get", "resourcequota", "quota"]).contains("requests.cpu: 200m/250m"));
     cluster.kubectl(&["patch", "resourcequota", "quota", "--patch", r#"{"spec":{"hard":{"requests.cpu":"1"}}}"#]);
     cluster.ready("web", 3);
     let classes = cluster.kubectl(&["get", "priorityclasses"]);
@@ -64,5 +67,9 @@ fn a_restricted_namespace_refuses_what_it_says() {
     let expected = "pods \"plain\" is forbidden: violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false";
     assert!(!refused.status.success() && said(&refused).contains(expected), "{}", said(&refused));
     let warned = cluster.kubectl_with_input(&["apply", "--filename", "-"], LIMITS);
-    assert!(warned.status.success() && said(&warned).contains("Warning: would violate PodSecurity \"restricted:latest\""), "{}", said(&warned));
+    assert!(
+        warned.status.success() && said(&warned).contains("Warning: would violate PodSecurity \"restricted:latest\""),
+        "{}",
+        said(&warned)
+    );
 }

@@ -47,7 +47,8 @@ fn dns_service_address(services: Cidr) -> Ipv4Addr {
 pub async fn run(client: &Client, addresses: Addresses) -> Result<(), kube::Error> {
     create(&Api::<StorageClass>::all(client.clone()), storage_class()).await?;
     for (name, value, whom) in SYSTEM_PRIORITIES {
-        let class = json!({"metadata": {"name": name}, "value": value, "description": format!("Used for system critical pods that {whom}.")});
+        let class =
+            json!({"metadata": {"name": name}, "value": value, "description": format!("Used for system critical pods that {whom}.")});
         create(&Api::<PriorityClass>::all(client.clone()), class).await?;
     }
     let api_ports = [("https", "TCP", 443, addresses.api.port())];

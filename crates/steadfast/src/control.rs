@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use controllers::{Informers, Inventory, binding, disruption, endpoints, garbage, namespaces, nodes, quota, scheduler, service_accounts, statefulset};
+use controllers::{
+    Informers, Inventory, binding, disruption, endpoints, garbage, namespaces, nodes, quota, scheduler, service_accounts, statefulset,
+};
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -87,7 +87,8 @@ async fn a_pod_has_the_priority_of_its_class_or_of_the_default_one() {
 #[tokio::test]
 async fn a_limit_range_sets_what_is_left_open_and_bounds_the_rest() {
     let harness = Harness::new().await;
-    let container = json!({"type": "Container", "max": {"cpu": "2", "memory": "1Gi"}, "defaultRequest": {"cpu": "100m"}, "default": {"cpu": "500m"}});
+    let container =
+        json!({"type": "Container", "max": {"cpu": "2", "memory": "1Gi"}, "defaultRequest": {"cpu": "100m"}, "default": {"cpu": "500m"}});
     let claim = json!({"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}});
     let made = harness.ok("POST", RANGES, json!({"metadata": {"name": "r"}, "spec": {"limits": [container, claim]}})).await;
     assert_eq!(made["spec"]["limits"][0]["default"], json!({"cpu": "500m", "memory": "1Gi"}));
@@ -97,13 +98,21 @@ async fn a_limit_range_sets_what_is_left_open_and_bounds_the_rest() {
     assert_eq!(pod["status"]["qosClass"], "Burstable");
     let (code, message) = refused(&harness, "POST", PODS, asking("big", json!({"limits": {"cpu": "3"}}))).await;
     assert_eq!((code, message.as_str()), (403, "pods \"big\" is forbidden: maximum cpu usage per Container is 2, but limit is 3"));
-    let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}}}});
+    let claim =
+        json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}}}});
     assert_eq!(
         refused(&harness, "POST", CLAIMS, claim).await,
-        (403, "persistentvolumeclaims \"c\" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 2Gi".to_owned())
+        (
+            403,
+            "persistentvolumeclaims \"c\" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 2Gi"
+                .to_owned()
+        )
     );
     for (limit, message) in [
-        (json!({"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"}}), "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1"),
+        (
+            json!({"type": "Container", "min": {"cpu": "2"}, "max": {"cpu": "1"}}),
+            "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1",
+        ),
         (json!({"type": "Pod", "default": {"cpu": "1"}}), "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'"),
         (json!({"type": "Box"}), "spec.limits[0].type: Invalid value: \"Box\": must be a standard limit type or fully qualified"),
     ] {
@@ -130,7 +139,11 @@ async fn a_quota_refuses_what_is_too_much_and_lets_in_what_fits_again() {
     harness.ok("POST", PODS, asking("a", cpu("600m"))).await;
     assert_eq!(
         refused(&harness, "POST", PODS, asking("b", cpu("500m"))).await,
-        (403, "pods \"b\" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=600m, limited: requests.cpu=1".to_owned())
+        (
+            403,
+            "pods \"b\" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=600m, limited: requests.cpu=1"
+                .to_owned()
+        )
     );
     // A dry run takes nothing, and what is deleted is free at once.
     harness.ok("POST", &format!("{PODS}?dryRun=All"), asking("dry", cpu("400m"))).await;
@@ -147,9 +160,12 @@ async fn a_quota_refuses_what_is_too_much_and_lets_in_what_fits_again() {
     let claim = |name: &str, size: &str| json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}});
     harness.ok("POST", CLAIMS, claim("a", "1536Mi")).await;
     let (_, message) = refused(&harness, "POST", CLAIMS, claim("b", "1Gi")).await;
-    assert!(message.contains("exceeded quota: q, requested: requests.storage=1Gi, used: requests.storage=1536Mi, limited: requests.storage=2Gi"), "{message}");
-    let (code, message) =
-        refused(&harness, "POST", QUOTAS, json!({"metadata": {"name": "bad"}, "spec": {"hard": {"cars": "1"}}})).await;
+    assert!(
+        message
+            .contains("exceeded quota: q, requested: requests.storage=1Gi, used: requests.storage=1536Mi, limited: requests.storage=2Gi"),
+        "{message}"
+    );
+    let (code, message) = refused(&harness, "POST", QUOTAS, json!({"metadata": {"name": "bad"}, "spec": {"hard": {"cars": "1"}}})).await;
     assert_eq!((code, message.contains("spec.hard[cars]: Invalid value: \"cars\": must be a standard resource for quota")), (422, true));
 }
 
@@ -222,10 +238,14 @@ async fn labels_that_come_later_tell_of_the_pods_that_violate_them() {
     let label = |level: &str| json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}});
     let labelled = harness.json("PATCH", "/api/v1/namespaces/default", label("restricted")).await;
     let warnings = labelled.warnings().join("\n");
-    assert!(warnings.contains(r#"existing pods in namespace \"default\" violate the new PodSecurity enforce level \"restricted:latest\""#), "{warnings}");
+    assert!(
+        warnings.contains(r#"existing pods in namespace \"default\" violate the new PodSecurity enforce level \"restricted:latest\""#),
+        "{warnings}"
+    );
     let reasons = "allowPrivilegeEscalation != false, unrestricted capabilities, runAsNonRoot != true, seccompProfile";
     assert!(warnings.contains(&format!("a (and 1 other pod): {reasons}")), "{warnings}");
     let (code, message) = refused(&harness, "PATCH", "/api/v1/namespaces/default", label("strict")).await;
-    let expected = "metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must be one of privileged, baseline, restricted";
+    let expected =
+        "metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must be one of privileged, baseline, restricted";
     assert_eq!((code, message.contains(expected)), (422, true), "{message}");
 }
