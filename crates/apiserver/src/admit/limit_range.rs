@@ -127,9 +127,11 @@ struct Bound<'a> {
     limit: Option<&'a Text>,
 }
 
+/// What is wrong with one amount.
+type Check = fn(&Bound<'_>) -> Option<String>;
+
 fn faults(item: &LimitRangeItem, requests: &List, limits: &List) -> Vec<String> {
-    let kinds: [(&Option<List>, fn(&Bound<'_>) -> Option<String>); 3] =
-        [(&item.min, minimum), (&item.max, maximum), (&item.max_limit_request_ratio, ratio)];
+    let kinds = [(&item.min, minimum as Check), (&item.max, maximum), (&item.max_limit_request_ratio, ratio)];
     let mut faults = Vec::new();
     for (list, check) in kinds {
         for (resource, bound) in list.iter().flatten() {

@@ -58,7 +58,7 @@ async fn a_budget_follows_its_pods_and_the_scale_of_their_set() {
     until_budget(&server, "a third wanted", 2, 2, 0).await;
     server.delete("pods", "default", "web-0", json!({"gracePeriodSeconds": 0}));
     until_budget(&server, "one gone", 1, 2, 0).await;
-    server.delete("statefulsets", "default", "web", json!({"propagationPolicy": "Orphan"}));
+    server.delete("statefulsets", "default", "web", json!({"propagationPolicy": "Background"}));
     server
         .until("no controller", |server| {
             let status = server.find("poddisruptionbudgets", "default", "web").unwrap()["status"].clone();
