@@ -243,7 +243,7 @@ proptest! {
                 }
             }
             let allowed = budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0);
-            prop_assert!(allowed >= 0 && allowed <= 6);
+            prop_assert!((0..=6).contains(&allowed));
         }
     }
 }
