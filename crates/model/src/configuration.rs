@@ -47,8 +47,14 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 9] =
-        [Self::Crash, Self::Lag, Self::OldView, Self::Fail, Self::Unready, Self::Loop, Self::Delete, Self::Loss, Self::Slow];
+    /// What befalls pods, and the controller while it writes.
+    const BEFALLING: [Self; 7] = [Self::Crash, Self::Fail, Self::Unready, Self::Loop, Self::Delete, Self::Loss, Self::Slow];
+    /// What keeps the controller from seeing what is.
+    const BLINDING: [Self; 2] = [Self::Lag, Self::OldView];
+
+    fn all() -> Vec<Self> {
+        [&Self::BEFALLING[..], &Self::BLINDING[..]].concat()
+    }
 }
 
 /// A set, and what may happen to it.
@@ -159,6 +165,9 @@ pub fn configurations(faults: u8) -> Vec<Configuration> {
             let changes = vec![vec![Change::Delete], vec![Change::Scale(1)]];
             all.push(with("delete", &form(Some(policy), 0), changes, faults));
         }
+        let (update, scale) = (vec![Change::Image("v2")], vec![Change::Scale(1), Change::Scale(2)]);
+        all.push(with("blind", &form(Some((false, true)), 0), vec![scale], faults));
+        all.push(with("blind", &form(None, 0), vec![update], faults));
         all.push(with("start", &form(Some((false, true)), 0), vec![vec![Change::Start(1), Change::Start(0)]], faults));
     }
     all
@@ -185,7 +194,8 @@ fn scale(form: &Form, faults: u8) -> Configuration {
 }
 
 fn with(story: &str, form: &Form, changes: Vec<Vec<Change>>, faults: u8) -> Configuration {
-    Configuration { name: format!("{story}/{}/{faults}", form.name()), set: form.set(), changes, faults, kinds: Fault::ALL.to_vec() }
+    let kinds = if story == "blind" { Fault::BLINDING.to_vec() } else { Fault::BEFALLING.to_vec() };
+    Configuration { name: format!("{story}/{}/{faults}", form.name()), set: form.set(), changes, faults, kinds }
 }
 
 /// The configuration of a seed: up to five replicas, many changes and faults.
@@ -209,5 +219,5 @@ pub fn random(seed: u64) -> Configuration {
         _ => Change::Retention(dice.flip(), dice.flip()),
     };
     changes.push((0..2).map(|_| rest(&mut dice)).collect());
-    Configuration { name: "random".to_owned(), set: form.set(), changes, faults: 12, kinds: Fault::ALL.to_vec() }
+    Configuration { name: "random".to_owned(), set: form.set(), changes, faults: 12, kinds: Fault::all() }
 }

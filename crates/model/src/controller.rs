@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use plan::forecast::World;
 use plan::statefulset::{Action, Observed, Plan, status_differs};
 
@@ -16,7 +17,14 @@ pub type Planner = fn(&Observed, Timestamp) -> Plan;
 /// Plans, and remembers what it planned: equal views have equal plans.
 pub(crate) struct Controller {
     planner: Planner,
-    planned: BySum<Rc<Plan>>,
+    planned: BySum<Planned>,
+}
+
+/// A plan, and whether it keeps the rules.
+#[derive(Clone)]
+struct Planned {
+    plan: Rc<Plan>,
+    verdict: Verdict,
 }
 
 /// How much of a plan is carried out before the controller dies.
@@ -33,23 +41,30 @@ impl Controller {
 
     /// What the controller would do.
     pub(crate) fn plan(&mut self, state: &State) -> Rc<Plan> {
-        let planner = self.planner;
-        let planned = self.planned.entry(state.view_sum());
-        planned.or_insert_with(|| Rc::new(planner(&state.observed(), state.world.now))).clone()
+        self.planned(state).plan
+    }
+
+    fn planned(&mut self, state: &State) -> Planned {
+        let (planner, now) = (self.planner, state.world.now);
+        let planned = self.planned.entry(state.view_sum()).or_insert_with(|| {
+            let view = state.observed();
+            let plan = planner(&view, now);
+            let verdict = Judge::of(&view, now).map_or(Ok(()), |judge| judge.plan(&plan));
+            Planned { plan: Rc::new(plan), verdict }
+        });
+        planned.clone()
     }
 
     /// One round, whole or cut short.
     pub(crate) fn round(&mut self, state: &mut State, cut: Option<Cut>) -> Verdict {
-        let plan = self.plan(state);
-        let view = state.observed();
-        if let Some(judge) = Judge::of(&view, state.world.now) {
-            judge.plan(&plan)?;
-        }
+        let Planned { plan, verdict } = self.planned(state);
+        verdict?;
         let cut = cut.unwrap_or(Cut { actions: plan.actions.len(), status: true });
+        let seen = state.views.set.as_ref().unwrap_or(&state.world.set).clone();
         if cut.status {
-            write_status(state, &view, &plan);
+            write_status(state, &seen, &plan);
         }
-        let acted = act(state, &view, &plan.actions[..cut.actions.min(plan.actions.len())])?;
+        let acted = act(state, &seen, &plan.actions[..cut.actions.min(plan.actions.len())])?;
         // Its own writes are awaited.
         plan.actions[..acted].iter().for_each(|action| state.views.catch_up(kind_of(action)));
         Ok(())
@@ -57,9 +72,9 @@ impl Controller {
 }
 
 /// The status goes out beside the actions. It tells of what was observed; if the set has changed since, it is refused.
-fn write_status(state: &mut State, view: &Observed, plan: &Plan) {
-    let is_same = view.set.metadata.resource_version == state.world.set.metadata.resource_version;
-    if is_same && status_differs(view.set.status.as_ref(), &plan.status) {
+fn write_status(state: &mut State, seen: &StatefulSet, plan: &Plan) {
+    let is_same = seen.metadata.resource_version == state.world.set.metadata.resource_version;
+    if is_same && status_differs(seen.status.as_ref(), &plan.status) {
         let before = state.world.clone();
         state.world.write_status(&plan.status);
         canonical::changed(state, &before);
@@ -68,9 +83,9 @@ fn write_status(state: &mut State, view: &Observed, plan: &Plan) {
 }
 
 /// Carries actions out up to the first that is refused; how many.
-fn act(state: &mut State, view: &Observed, actions: &[Action]) -> Result<usize, crate::Violation> {
+fn act(state: &mut State, seen: &StatefulSet, actions: &[Action]) -> Result<usize, crate::Violation> {
     let fresh = state.views.are_fresh();
-    if actions.iter().any(Action::relies_on_set) && !is_unchanged(&state.world, view) {
+    if actions.iter().any(Action::relies_on_set) && !is_unchanged(&state.world, seen) {
         return Ok(0);
     }
     for (done, action) in actions.iter().enumerate() {
@@ -87,8 +102,8 @@ fn act(state: &mut State, view: &Observed, actions: &[Action]) -> Result<usize, 
 }
 
 /// Whether the server's own set is the one that was observed, and stays.
-fn is_unchanged(world: &World, view: &Observed) -> bool {
-    let (seen, is) = (&view.set.metadata, &world.set.metadata);
+fn is_unchanged(world: &World, seen: &StatefulSet) -> bool {
+    let (seen, is) = (&seen.metadata, &world.set.metadata);
     seen.uid == is.uid && seen.generation == is.generation && is.deletion_timestamp.is_none()
 }
 

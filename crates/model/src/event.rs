@@ -15,7 +15,10 @@ pub enum Event {
     /// The controller plans and carries the plan out.
     Round,
     /// The same, but it dies after so many actions, with or without having written the status.
-    Crash { actions: usize, status: bool },
+    Crash {
+        actions: usize,
+        status: bool,
+    },
     /// A pod moves one phase along.
     Advance(String),
     /// The garbage collector runs.
@@ -72,7 +75,8 @@ impl Event {
 pub(crate) fn possible(configuration: &Configuration, state: &State, plan: &Plan) -> Vec<Event> {
     let mut events = vec![Event::Round, Event::Collect];
     events.extend(state.world.pods.keys().filter(|name| !state.lost.contains(name)).cloned().map(Event::Advance));
-    for (list, done) in state.progress.iter().enumerate() {
+    let deleted = state.world.set.metadata.deletion_timestamp.is_some();
+    for (list, done) in state.progress.iter().enumerate().filter(|_| !deleted) {
         events.extend(configuration.changes[list].get(usize::from(*done)).map(|change| Event::Change(list, *change)));
     }
     if !state.lost.is_empty() {

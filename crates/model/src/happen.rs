@@ -32,7 +32,7 @@ pub(crate) fn happen(controller: &mut Controller, state: &mut State, event: &Eve
         Event::Advance(pod) => advance(&mut state.world, pod),
         Event::Collect => drop(state.world.collect_garbage()),
         Event::Change(list, change) => {
-            state.progress[*list] += 1;
+            state.progress.get_mut(*list).into_iter().for_each(|done| *done += 1);
             make(state, change);
         }
         Event::Fail(pod) => fail(&mut state.world, pod),
@@ -58,9 +58,13 @@ pub(crate) fn happen(controller: &mut Controller, state: &mut State, event: &Eve
     Ok(())
 }
 
+/// Whether a pod can't become ready.
+pub(crate) fn is_broken(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.as_deref()) == Some(BROKEN)
+}
+
 /// A phase along; a ready pod becomes available when it has been ready for long enough.
 pub(crate) fn advance(world: &mut World, name: &str) {
-    let is_broken = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.containers[0].image.as_deref()) == Some(BROKEN);
     if world.advance_pod(name, is_broken) {
         return;
     }

@@ -6,7 +6,7 @@ use crate::canonical::Sums;
 use crate::configuration::{BROKEN, Change};
 use crate::controller::Controller;
 use crate::event::Event;
-use crate::happen::{happen, make};
+use crate::happen::{happen, is_broken, make};
 use crate::invariants::revisions::wanted_image;
 use crate::invariants::{Invariant, Verdict, is_going, require, revision_of};
 use crate::state::{State, Views};
@@ -49,7 +49,8 @@ impl Settling {
 }
 
 fn left_alone(state: &State) -> State {
-    let mut state = State { views: Views::default(), memory: None, lost: Vec::new(), progress: Vec::new(), faults_left: 0, ..state.clone() };
+    let mut state =
+        State { views: Views::default(), memory: None, lost: Vec::new(), progress: Vec::new(), faults_left: 0, ..state.clone() };
     if wanted_image(&state.world.set) == BROKEN {
         let before = state.world.clone();
         make(&mut state, &Change::Image("last"));
@@ -68,16 +69,37 @@ fn turn(controller: &mut Controller, state: &mut State) -> Verdict {
     happen(controller, state, &Event::Collect)
 }
 
-/// Where the controller waits for the user to delete a pod, the user does; whether anything was done.
+/// Where only the user can help, the user does: deletes pods under `OnDelete`, and lowers a partition that keeps pods at a
+/// revision that can't work. Whether anything was done.
 fn lend_a_hand(controller: &mut Controller, state: &mut State) -> Result<bool, crate::Violation> {
     let plan = controller.plan(state);
-    let asks = matches!(plan.waiting_on, Some(WaitingOn::UserDeletion { .. } | WaitingOn::PodReady { .. }));
-    let is_on_delete = state.world.set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref()?.type_.as_deref()) == Some("OnDelete");
+    if !matches!(plan.waiting_on, Some(WaitingOn::UserDeletion { .. } | WaitingOn::PodReady { .. })) {
+        return Ok(false);
+    }
     let update = plan.status.update_revision.clone().unwrap_or_default();
-    let old = state.world.pods.iter().find(|(_, pod)| revision_of(pod) != update).map(|(name, _)| name.clone());
-    match old {
-        Some(old) if asks && is_on_delete => happen(controller, state, &Event::Delete(old)).map(|()| true),
-        _ => Ok(false),
+    let outdated = state.world.pods.iter().find(|(_, pod)| revision_of(pod) != update);
+    let Some((name, pod)) = outdated.map(|(name, pod)| (name.clone(), pod.clone())) else { return Ok(false) };
+    let Strategy { on_delete, partition } = strategy(state);
+    let help = match () {
+        () if on_delete => Event::Delete(name),
+        () if partition > 0 && is_broken(&pod) => Event::Change(0, Change::Partition(0)),
+        () => return Ok(false),
+    };
+    happen(controller, state, &help).map(|()| true)
+}
+
+/// What matters here of how a set is updated.
+struct Strategy {
+    on_delete: bool,
+    partition: i32,
+}
+
+fn strategy(state: &State) -> Strategy {
+    let strategy = state.world.set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+    let block = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+    Strategy {
+        on_delete: strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete"),
+        partition: block.and_then(|block| block.partition).unwrap_or(0),
     }
 }
 
@@ -103,7 +125,8 @@ fn is_as_desired(controller: &mut Controller, state: &State) -> Verdict {
         return fail(format!("{name} does not serve; waits: {:?}", plan.waiting_on));
     }
     if spec.volume_claim_templates.is_some()
-        && let Some(name) = wanted.iter().find(|name| world.claims.get(&format!("data-{name}")).is_none_or(|claim| is_going(&claim.metadata)))
+        && let Some(name) =
+            wanted.iter().find(|name| world.claims.get(&format!("data-{name}")).is_none_or(|claim| is_going(&claim.metadata)))
     {
         return fail(format!("{name} has no claim"));
     }
@@ -115,8 +138,7 @@ fn has_revisions(state: &State, start: i32) -> Verdict {
     let world = &state.world;
     let status = world.set.status.clone().unwrap_or_default();
     let (current, update) = (status.current_revision.unwrap_or_default(), status.update_revision.unwrap_or_default());
-    let strategy = world.set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
-    let partition = strategy.and_then(|strategy| strategy.rolling_update.as_ref()).and_then(|block| block.partition).unwrap_or(0);
+    let Strategy { on_delete, partition } = strategy(state);
     let first = u32::try_from(start + partition).unwrap_or(0);
     for (name, pod) in &world.pods {
         let ordinal = ordinal_of("web", name).map_or(0, |ordinal| ordinal.0);
@@ -128,8 +150,7 @@ fn has_revisions(state: &State, start: i32) -> Verdict {
     let says = (status.replicas, status.ready_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
     require(says == (count, count, count), Invariant::DesiredState, || format!("the status says {says:?} of {count} pods"))?;
     let everywhere = world.pods.values().all(|pod| revision_of(pod) == update) && (partition == 0 || count > 0);
-    let rolls = strategy.and_then(|strategy| strategy.type_.as_deref()) != Some("OnDelete");
-    require(!(everywhere && rolls) || current == update, Invariant::DesiredState, || {
+    require(!everywhere || on_delete || current == update, Invariant::DesiredState, || {
         format!("all pods have {update}, and the current revision is {current}")
     })
 }
@@ -139,5 +160,7 @@ fn is_gone(state: &State) -> Verdict {
     let world = &state.world;
     require(world.pods.is_empty(), Invariant::DesiredState, || format!("pods {:?} are left", world.pods.keys()))?;
     let owned = world.claims.values().find(|claim| claim.metadata.owner_references.iter().flatten().count() > 0);
-    require(owned.is_none(), Invariant::DesiredState, || format!("claim {:?} is left with an owner", owned.map(|claim| &claim.metadata.name)))
+    require(owned.is_none(), Invariant::DesiredState, || {
+        format!("claim {:?} is left with an owner", owned.map(|claim| &claim.metadata.name))
+    })
 }

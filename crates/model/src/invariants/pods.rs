@@ -41,7 +41,8 @@ impl Judge<'_> {
     }
 
     fn has_claims(&self, pod: &Pod, before: &[Action]) -> Verdict {
-        let created = |name: &str| before.iter().any(|action| matches!(action, Action::CreateClaim { claim, .. } if name_of(&**claim) == name));
+        let created =
+            |name: &str| before.iter().any(|action| matches!(action, Action::CreateClaim { claim, .. } if name_of(&**claim) == name));
         let there = |name: &str| self.observed.claims.get(name).is_some_and(|claim| !is_going(&claim.metadata));
         let missing = claims_of(pod).into_iter().find(|name| !there(name) && !created(name));
         require(missing.is_none(), Invariant::ClaimsPrecedePods, || format!("{} is created without {missing:?}", name_of(pod)))
@@ -115,7 +116,9 @@ impl Judge<'_> {
             () if ordinal >= first && update == Some(revision_of(pod)) && self.partition().is_some() => Some("it has the update revision"),
             () if ordinal >= first && is_ready && update == Some(revision_of(pod)) => Some("it is ready at the update revision"),
             () if ordinal < first && is_ready => Some("it is ready and below the partition"),
-            () if ordinal < first && self.current_revision() == Some(revision_of(pod)) => Some("it has the current revision, below the partition"),
+            () if ordinal < first && self.current_revision() == Some(revision_of(pod)) => {
+                Some("it has the current revision, below the partition")
+            }
             () => None,
         }
     }

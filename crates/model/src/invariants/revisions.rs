@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSetStatus};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::{Invariant, Judge, Verdict, image, name_of, ready_since, require, revision_of};
 
@@ -19,8 +20,12 @@ impl Judge<'_> {
         known.or_else(|| self.update_revision())
     }
 
+    /// The revisions that are the set's, or nobody's.
     fn history(&self) -> impl Iterator<Item = &ControllerRevision> {
-        self.observed.revisions.iter().map(AsRef::as_ref)
+        let is_foreign =
+            |owner: &OwnerReference| owner.controller == Some(true) && Some(&owner.uid) != self.observed.set.metadata.uid.as_ref();
+        let is_own = move |revision: &&ControllerRevision| !revision.metadata.owner_references.iter().flatten().any(is_foreign);
+        self.observed.revisions.iter().map(AsRef::as_ref).filter(is_own)
     }
 
     /// Below the partition a new pod has the current revision, else the update revision. Without an update block either may do.
