@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use plan::forecast::World;
 use plan::statefulset::Observed;
 
@@ -113,9 +113,12 @@ impl State {
     /// What the controller sees.
     pub(crate) fn observed(&self) -> Observed {
         let (world, views) = (&self.world, &self.views);
+        let set = views.set.as_ref().unwrap_or(&world.set);
+        let is_foreign = |owner: &OwnerReference| owner.controller == Some(true) && Some(&owner.uid) != set.metadata.uid.as_ref();
+        let is_own = |pod: &&Arc<Pod>| !pod.metadata.owner_references.iter().flatten().any(is_foreign);
         Observed {
-            set: views.set.as_ref().unwrap_or(&world.set).clone(),
-            pods: views.pods.as_ref().unwrap_or(&world.pods).values().cloned().collect(),
+            set: set.clone(),
+            pods: views.pods.as_ref().unwrap_or(&world.pods).values().filter(is_own).cloned().collect(),
             claims: views.claims.as_ref().unwrap_or(&world.claims).clone().into_iter().collect(),
             revisions: views.revisions.as_ref().unwrap_or(&world.revisions).values().cloned().collect(),
         }

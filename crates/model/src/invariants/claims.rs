@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use plan::statefulset::ordinal_of;
+use plan::statefulset::{Action, ordinal_of};
 
 use super::pods::claims_of;
 use super::{Invariant, Judge, Verdict, name_of, require};
@@ -32,15 +32,24 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// A replica that is replaced leaves its claims behind, so it must not own them.
-    pub(super) fn keeps_claims(&self, ordinal: u32, pod: &Pod) -> Verdict {
+    /// A replica that is replaced leaves its claims behind, so by then it must not own them. `before` is what is done first.
+    pub(super) fn keeps_claims(&self, pod: &Pod, before: &[Action]) -> Verdict {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let owned = |name: &&str| {
-            let claim = self.observed.claims.get(*name);
-            claim.is_some_and(|claim| claim.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid))
+        let is_owned = |owners: Option<&Vec<OwnerReference>>| owners.into_iter().flatten().any(|owner| owner.uid == uid);
+        let owned = |claim: &&str| match before.iter().rev().find_map(|action| new_owners(action, claim)) {
+            Some(owners) => is_owned(Some(owners)),
+            None => self.observed.claims.get(*claim).is_some_and(|claim| is_owned(claim.metadata.owner_references.as_ref())),
         };
         let lost = claims_of(pod).into_iter().find(owned);
-        require(lost.is_none(), Invariant::ClaimsAreKept, || format!("{} ({ordinal}) goes and takes {lost:?} along", name_of(pod)))
+        require(lost.is_none(), Invariant::ClaimsAreKept, || format!("{} goes and takes {} along", name_of(pod), lost.unwrap_or_default()))
+    }
+}
+
+/// The owners an action gives to a claim.
+fn new_owners<'a>(action: &'a Action, claim: &str) -> Option<&'a Vec<OwnerReference>> {
+    match action {
+        Action::UpdateClaim { name, owners, .. } if name == claim => Some(owners),
+        _ => None,
     }
 }
 

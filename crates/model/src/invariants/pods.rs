@@ -19,10 +19,18 @@ impl Judge<'_> {
         self.budget(plan)
     }
 
-    /// Pods that serve and are wanted are taken down only as long as enough others serve.
     fn budget(&self, plan: &Plan) -> Verdict {
         let taken = plan.actions.iter().filter(|action| reason(action).is_some()).filter_map(Action::ordinal);
-        let taken = taken.filter(|ordinal| self.range().contains(&ordinal.0) && self.serves(ordinal.0)).count();
+        self.disruption(&taken.map(|ordinal| ordinal.0).collect::<Vec<_>>())
+    }
+
+    /// Pods at these ordinals that are about to be deleted together: those that serve and are wanted are taken down only as
+    /// long as enough others serve.
+    ///
+    /// # Errors
+    /// If too few are left.
+    pub fn disruption(&self, ordinals: &[u32]) -> Verdict {
+        let taken = ordinals.iter().filter(|ordinal| self.range().contains(ordinal) && self.serves(**ordinal)).count();
         let unavailable = self.range().filter(|ordinal| !self.serves(*ordinal)).count();
         require(taken == 0 || taken + unavailable <= self.max_unavailable(), Invariant::UnavailabilityBudget, || {
             format!("{taken} pods that serve are deleted while {unavailable} don't, and {} may not", self.max_unavailable())
@@ -33,8 +41,12 @@ impl Judge<'_> {
     pub(super) fn in_turn(&self, actions: &[Action]) -> Verdict {
         for (at, action) in actions.iter().enumerate() {
             self.action(action)?;
-            if let Action::CreatePod { pod, .. } = action {
-                self.has_claims(pod, &actions[..at])?;
+            match action {
+                Action::CreatePod { pod, .. } => self.has_claims(pod, &actions[..at])?,
+                Action::DeletePod { ordinal, .. } if self.range().contains(&ordinal.0) => {
+                    self.pods.get(&ordinal.0).map_or(Ok(()), |pod| self.keeps_claims(pod, &actions[..at]))?;
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -101,8 +113,7 @@ impl Judge<'_> {
         require(reason.is_none(), Invariant::HealthyPodsStay, || format!("{}: {}", name_of(pod), reason.unwrap_or_default()))?;
         let waiting = self.range().find(|other| *other != ordinal && !self.serves(*other));
         let alone = !self.is_ordered() || self.max_unavailable() > 1 || !self.is_available(pod) || waiting.is_none();
-        require(alone, Invariant::OrderedReady, || format!("{} is replaced while {waiting:?} does not serve", name_of(pod)))?;
-        self.keeps_claims(ordinal, pod)
+        require(alone, Invariant::OrderedReady, || format!("{} is replaced while {waiting:?} does not serve", name_of(pod)))
     }
 
     /// Why a replica must not be replaced, if so.

@@ -59,7 +59,11 @@ impl Judge<'_> {
         require(complete, Invariant::PromotedWhenComplete, || format!("{after} becomes current before {lacking:?} has it"))
     }
 
-    pub(super) fn new_revision(&self, revision: &ControllerRevision) -> Verdict {
+    /// A revision that is about to be recorded: of the template the set asks for, and newer than all others.
+    ///
+    /// # Errors
+    /// If it is not needed.
+    pub fn new_revision(&self, revision: &ControllerRevision) -> Verdict {
         let image = recorded_image(revision);
         let is_wanted = image == Some(self.template_image()) && self.update_revision().is_none();
         let newest = self.history().map(|revision| revision.revision).max().unwrap_or(0);
