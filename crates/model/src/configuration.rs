@@ -147,40 +147,54 @@ pub(crate) fn word(deletes: bool) -> &'static str {
     if deletes { "Delete" } else { "Retain" }
 }
 
-/// All that is explored exhaustively: up to three replicas, two changes of the template and two of the scale, every policy,
+const RETENTION: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+
+/// All that can be explored exhaustively: up to three replicas, two changes of the template and two of the scale, every policy,
 /// strategy and retention policy. `faults` is how often something goes wrong.
 pub fn configurations(faults: u8) -> Vec<Configuration> {
-    let retention = [(false, false), (false, true), (true, false), (true, true)];
+    [false, true].into_iter().flat_map(|parallel| of_policy(parallel, faults)).collect()
+}
+
+fn of_policy(parallel: bool, faults: u8) -> Vec<Configuration> {
     let mut all = Vec::new();
-    for parallel in [false, true] {
-        for strategy in Strategy::ALL {
-            let form = |claims| Form { parallel, strategy, claims, replicas: 3, min_ready_seconds: 0 };
-            all.push(update(&form(None), faults));
-            all.extend(retention.map(|policy| scale(&form(Some(policy)), faults)));
-        }
-        let form = |claims, seconds| Form { parallel, strategy: Strategy::Rolling, claims, replicas: 2, min_ready_seconds: seconds };
-        all.push(with("min-ready", &form(None, 5), vec![vec![Change::Image("v2")], vec![Change::Scale(3)]], faults));
-        all.push(with("recreate", &form(Some((true, true)), 0), vec![vec![Change::Recreate], vec![Change::Image("v2")]], faults));
-        for policy in retention {
-            let changes = vec![vec![Change::Delete], vec![Change::Scale(1)]];
-            all.push(with("delete", &form(Some(policy), 0), changes, faults));
-        }
-        let (update, scale) = (vec![Change::Image("v2")], vec![Change::Scale(1), Change::Scale(2)]);
-        all.push(with("blind", &form(Some((false, true)), 0), vec![scale], faults));
-        all.push(with("blind", &form(None, 0), vec![update], faults));
-        all.push(with("start", &form(Some((false, true)), 0), vec![vec![Change::Start(1), Change::Start(0)]], faults));
+    for strategy in Strategy::ALL {
+        let form = |claims| Form { parallel, strategy, claims, replicas: 3, min_ready_seconds: 0 };
+        all.push(update(&form(None), faults));
+        all.push(rollout(&form(None), faults));
+        let policies = if strategy == Strategy::Rolling { &RETENTION[..] } else { &RETENTION[3..] };
+        all.extend(policies.iter().map(|policy| scale(&form(Some(*policy)), faults)));
     }
+    let form = |claims, seconds| Form { parallel, strategy: Strategy::Rolling, claims, replicas: 2, min_ready_seconds: seconds };
+    let down_and_up = || vec![vec![Change::Scale(1), Change::Scale(2)]];
+    for policy in RETENTION {
+        all.push(with("shrink", &form(Some(policy), 0), down_and_up(), faults));
+        all.push(with("delete", &form(Some(policy), 0), vec![vec![Change::Delete], vec![Change::Scale(1)]], faults));
+    }
+    all.push(with("blind", &form(Some((false, true)), 0), down_and_up(), faults));
+    all.push(with("blind", &form(None, 0), vec![vec![Change::Image("v2")]], faults));
+    all.push(with("min-ready", &form(None, 5), vec![vec![Change::Image("v2")], vec![Change::Scale(3)]], faults));
+    all.push(with("recreate", &form(Some((true, true)), 0), vec![vec![Change::Recreate], vec![Change::Image("v2")]], faults));
+    all.push(with("start", &form(Some((false, true)), 0), vec![vec![Change::Start(1), Change::Start(0)]], faults));
     all
+}
+
+/// Two changes of the template of two replicas, and nothing else.
+fn rollout(form: &Form, faults: u8) -> Configuration {
+    let form = Form { replicas: 2, ..*form };
+    with("rollout", &form, vec![templates(form.strategy)], faults)
+}
+
+/// A broken first update must be possible to leave; under `OnDelete` it is the user who leaves it.
+fn templates(strategy: Strategy) -> Vec<Change> {
+    match strategy {
+        Strategy::OnDelete => vec![Change::Image("v2"), Change::Image("v1")],
+        _ => vec![Change::Image(BROKEN), Change::Image("v2")],
+    }
 }
 
 /// Two changes of the template while the scale changes too.
 fn update(form: &Form, faults: u8) -> Configuration {
-    let second = match form.strategy {
-        // A broken first update must be possible to leave; under OnDelete it is the user who leaves it.
-        Strategy::OnDelete => vec![Change::Image("v2"), Change::Image("v1")],
-        _ => vec![Change::Image(BROKEN), Change::Image("v2")],
-    };
-    let mut changes = vec![second, vec![Change::Scale(2)]];
+    let mut changes = vec![templates(form.strategy), vec![Change::Scale(2)]];
     if form.strategy == Strategy::Partition {
         changes.push(vec![Change::Partition(1)]);
     }
@@ -189,7 +203,7 @@ fn update(form: &Form, faults: u8) -> Configuration {
 
 /// Down and up again during an update.
 fn scale(form: &Form, faults: u8) -> Configuration {
-    let form = Form { replicas: 2, claims: form.claims, ..*form };
+    let form = Form { replicas: 2, ..*form };
     with("scale", &form, vec![vec![Change::Scale(1), Change::Scale(3)], vec![Change::Image("v2")]], faults)
 }
 

@@ -9,7 +9,7 @@ use crate::settle::Settling;
 use crate::state::State;
 
 /// How long a walk is.
-const STEPS: usize = 120;
+const STEPS: usize = 90;
 /// After so many steps it is tried whether the set would settle.
 const CHECKED_EVERY: usize = 12;
 

@@ -253,7 +253,7 @@ impl Connection {
 
     async fn write(&mut self, request: Request<kube::client::Body>) -> Response {
         let response = self.ask(request).await;
-        if response.status().is_success() && self.wire.wrote() {
+        if self.wire.is_dead(self.life) || (response.status().is_success() && self.wire.wrote()) {
             return std::future::pending().await;
         }
         response
