@@ -42,7 +42,11 @@ impl Judge<'_> {
         for (at, action) in actions.iter().enumerate() {
             self.action(action)?;
             match action {
-                Action::CreatePod { pod, .. } => self.has_claims(pod, &actions[..at])?,
+                Action::CreatePod { ordinal, pod } => {
+                    let wanted = self.range().contains(&ordinal.0);
+                    require(wanted, Invariant::DesiredState, || format!("{} is created and not wanted", name_of(&**pod)))?;
+                    self.has_claims(pod, &actions[..at])?;
+                }
                 Action::DeletePod { ordinal, .. } if self.range().contains(&ordinal.0) => {
                     self.pods.get(&ordinal.0).map_or(Ok(()), |pod| self.keeps_claims(pod, &actions[..at]))?;
                 }
@@ -66,10 +70,7 @@ impl Judge<'_> {
     /// The first rule it breaks.
     pub fn creation(&self, pod: &Pod) -> Verdict {
         let name = name_of(pod);
-        let ordinal = ordinal_of(self.set, name).map(|ordinal| ordinal.0);
-        let Some(ordinal) = ordinal.filter(|ordinal| self.range().contains(ordinal)) else {
-            return require(false, Invariant::DesiredState, || format!("{name} is not wanted"));
-        };
+        let ordinal = ordinal_of(self.set, name).map_or(u32::MAX, |ordinal| ordinal.0);
         require(!self.pods.contains_key(&ordinal), Invariant::OnePodPerOrdinal, || {
             format!("{name} is created while there is a pod of this name")
         })?;
