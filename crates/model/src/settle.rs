@@ -77,14 +77,13 @@ fn lend_a_hand(controller: &mut Controller, state: &mut State) -> Result<bool, c
         return Ok(false);
     }
     let update = plan.status.update_revision.clone().unwrap_or_default();
-    let outdated = state.world.pods.iter().find(|(_, pod)| revision_of(pod) != update);
-    let Some((name, pod)) = outdated.map(|(name, pod)| (name.clone(), pod.clone())) else { return Ok(false) };
     let Strategy { on_delete, partition } = strategy(state);
-    let help = match () {
-        () if on_delete => Event::Delete(name),
-        () if partition > 0 && is_broken(&pod) => Event::Change(0, Change::Partition(0)),
-        () => return Ok(false),
+    let mut outdated = state.world.pods.iter().filter(|(_, pod)| revision_of(pod) != update);
+    let help = match on_delete {
+        true => outdated.next().map(|(name, _)| Event::Delete(name.clone())),
+        false => outdated.find(|(_, pod)| partition > 0 && is_broken(pod)).map(|_| Event::Change(0, Change::Partition(0))),
     };
+    let Some(help) = help else { return Ok(false) };
     happen(controller, state, &help).map(|()| true)
 }
 

@@ -102,13 +102,13 @@ impl Action {
     }
 
     /// Whether it can't be taken back, and is only right if the set still is what was observed: whoever carries it out asks
-    /// the server itself first. A view may be older than it seems after a restart, and an old number of replicas would cost
-    /// pods, and their claims with them.
+    /// the server itself first. A view may be older than it seems after a restart; an old number of replicas would cost
+    /// pods, and an old policy claims.
     pub fn relies_on_set(&self) -> bool {
         match self {
             Self::AdoptRevision { .. } | Self::CreateRevision(_) | Self::RenumberRevision { .. } | Self::AdoptPod { .. } => true,
             Self::DeletePod { reason, .. } => *reason != DeleteReason::Ended,
-            Self::UpdateClaim { owners, .. } => owners.iter().any(|owner| owner.kind == "Pod"),
+            Self::UpdateClaim { owners, .. } => !owners.is_empty(),
             Self::DeleteRevision { .. }
             | Self::ReleasePod { .. }
             | Self::CreateClaim { .. }
