@@ -41,4 +41,4 @@ mod writes;
 
 pub use config::{Config, Limits, NodeDialer, Stream};
 pub use respond::{Body, BodyError, Response};
-pub use server::Server;
+pub use server::{InProcess, Server};

@@ -4,6 +4,7 @@
 
 pub mod binding;
 pub mod endpoints;
+pub mod forecast;
 pub mod garbage;
 pub mod namespaces;
 pub mod nodes;
