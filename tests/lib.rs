@@ -16,8 +16,8 @@ use tempfile::TempDir;
 mod request;
 mod second_image;
 
-pub use request::{Answer, Watch};
 use request::Proxy;
+pub use request::{Answer, Watch};
 
 /// How long anything may take before a test gives up: a hang, not a speed.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -35,7 +35,10 @@ fn the_user_is_told_of_pods_and_claims_in_upstreams_words() {
     }
     // kubectl finds them.
     let described = work.kubectl(&["describe", "statefulset", "ss"]);
-    assert!(described.contains("statefulset-controller") && described.contains("Delete Pod ss-0 in StatefulSet ss successful"), "{described}");
+    assert!(
+        described.contains("statefulset-controller") && described.contains("Delete Pod ss-0 in StatefulSet ss successful"),
+        "{described}"
+    );
 }
 
 #[test]

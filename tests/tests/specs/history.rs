@@ -70,11 +70,7 @@ impl History {
     pub fn until(&mut self, what: &str, mut last: impl FnMut(&Step) -> bool) -> &[Step] {
         loop {
             let event = self.watch.next().unwrap_or_else(|| panic!("the watch ended before: {what}"));
-            let step = Step {
-                kind: event["type"].as_str().expect("a type").to_owned(),
-                pod: event["object"].clone(),
-                before: self.pods(),
-            };
+            let step = Step { kind: event["type"].as_str().expect("a type").to_owned(), pod: event["object"].clone(), before: self.pods() };
             let found = last(&step);
             self.steps.push(step);
             if found {

@@ -57,7 +57,8 @@ fn a_pod_belongs_to_its_set_and_a_claim_is_named_after_both() {
     let Some(work) = Workload::new("ownership") else { return };
     let mut set = with_claims(1);
     // A claim takes the place of a volume of its name, and the other volumes stay.
-    set["spec"]["template"]["spec"]["volumes"] = serde_json::json!([{"name": "datadir", "emptyDir": {}}, {"name": "other", "emptyDir": {}}]);
+    set["spec"]["template"]["spec"]["volumes"] =
+        serde_json::json!([{"name": "datadir", "emptyDir": {}}, {"name": "other", "emptyDir": {}}]);
     set["spec"]["volumeClaimTemplates"][0]["metadata"]["labels"] = serde_json::json!({"tier": "gold"});
     let set = work.run(&set);
     let pod = work.pod(0);

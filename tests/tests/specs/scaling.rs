@@ -15,10 +15,10 @@ fn scaling_goes_in_order_and_halts_at_an_unready_pod() {
     assert_eq!(work.observed()["status"]["replicas"], 1);
     work.mend_readiness(0);
     work.settled();
-    work.break_readiness(1);
+    (0..3).for_each(|ordinal| work.break_readiness(ordinal));
     work.scale(0);
     assert_eq!(work.observed()["status"]["replicas"], 3);
-    work.mend_readiness(1);
+    (0..3).for_each(|ordinal| work.mend_readiness(ordinal));
     work.settled();
     assert_eq!(history.names("ADDED", 3), ["ss-0", "ss-1", "ss-2"]);
     assert_eq!(history.names("DELETED", 3), ["ss-2", "ss-1", "ss-0"]);

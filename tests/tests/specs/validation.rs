@@ -71,10 +71,18 @@ fn creations() -> Vec<Case> {
             json!({"partition": -1}),
             "spec.updateStrategy.rollingUpdate.partition: Invalid value: -1: must be greater than or equal to 0",
         ),
-        ("/spec/updateStrategy/rollingUpdate", json!({"maxUnavailable": 0}), "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0"),
+        (
+            "/spec/updateStrategy/rollingUpdate",
+            json!({"maxUnavailable": 0}),
+            "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0",
+        ),
         ("/spec/updateStrategy/rollingUpdate", json!({"maxUnavailable": "0%"}), "cannot be 0"),
         ("/spec/updateStrategy/rollingUpdate", json!({"maxUnavailable": "101%"}), "must not be greater than 100%"),
-        ("/spec/updateStrategy/rollingUpdate", json!({"maxUnavailable": "some"}), "a valid percent string must be a numeric string followed by an ending '%'"),
+        (
+            "/spec/updateStrategy/rollingUpdate",
+            json!({"maxUnavailable": "some"}),
+            "a valid percent string must be a numeric string followed by an ending '%'",
+        ),
         ("/spec/updateStrategy/rollingUpdate", json!({"maxUnavailable": "100%"}), ""),
         (
             "/spec/persistentVolumeClaimRetentionPolicy",
@@ -83,8 +91,16 @@ fn creations() -> Vec<Case> {
         ),
         ("/spec/selector", json!({}), "spec.selector: Required value"),
         ("/spec/selector", json!({"matchLabels": {"app": "other"}}), "spec.template.metadata.labels: Invalid value"),
-        ("/spec/template/spec/restartPolicy", json!("Never"), "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""),
-        ("/spec/template/spec/activeDeadlineSeconds", json!(5), "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in StatefulSet is not Supported"),
+        (
+            "/spec/template/spec/restartPolicy",
+            json!("Never"),
+            "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+        ),
+        (
+            "/spec/template/spec/activeDeadlineSeconds",
+            json!(5),
+            "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in StatefulSet is not Supported",
+        ),
         ("/spec/template/spec/containers", json!([]), "spec.template.spec.containers: Required value"),
         ("/metadata/name", json!(long), "must be no more than 63"),
         ("/metadata/name", json!("has.dots"), "metadata.name: Invalid value: \"has.dots\""),
@@ -117,7 +133,8 @@ fn check(answer: &end_to_end::Answer, place: &str, value: &Value, expected: &str
 fn only_some_fields_may_be_changed_and_a_change_raises_the_generation() {
     let Some(work) = Workload::new("changes") else { return };
     work.create("statefulsets", &crate::workload::with_claims(0));
-    let claims = json!([{"metadata": {"name": "other"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}}}]);
+    let claims =
+        json!([{"metadata": {"name": "other"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}}}]);
     let cases: Vec<Case> = vec![
         ("/spec/minReadySeconds", json!(3), ""),
         ("/spec/ordinals", json!({"start": 3}), ""),

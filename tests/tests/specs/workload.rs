@@ -44,7 +44,7 @@ impl Workload {
 
     /// The path of a resource in the namespace: `pods/ss-0`.
     pub fn path(&self, resource: &str) -> String {
-        let group = match resource.split('/').next().unwrap_or_default() {
+        let group = match resource.split(['/', '?']).next().unwrap_or_default() {
             "statefulsets" | "controllerrevisions" => "/apis/apps/v1",
             _ => "/api/v1",
         };
