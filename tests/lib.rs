@@ -5,6 +5,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -17,7 +18,7 @@ mod request;
 mod second_image;
 
 use request::Proxy;
-pub use request::{Answer, Watch};
+pub use request::{Answer, Watch, unpacked};
 
 /// How long anything may take before a test gives up: a hang, not a speed.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -29,6 +30,8 @@ pub struct Cluster {
     server: Option<Child>,
     number: Number,
     arguments: Vec<String>,
+    /// Whose kubeconfig it is put into; its own if nobody's.
+    home: Option<PathBuf>,
     proxy: OnceLock<Proxy>,
 }
 
@@ -71,9 +74,18 @@ impl Cluster {
 
     /// An instance with further arguments of `steadfast up`.
     pub fn start_with(arguments: &[&str]) -> Self {
-        let folder = tempfile::Builder::new().prefix("steadfast-test-").tempdir().expect("a temporary folder");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut cluster = Self { folder, server: None, number: Number::take(), arguments, proxy: OnceLock::new() };
+        Self::new(arguments, None)
+    }
+
+    /// An instance without real nodes that is put into the kubeconfig of the user with this home.
+    pub fn of_user(home: &Path) -> Self {
+        Self::new(vec!["--simulated-nodes".to_owned(), "1".to_owned()], Some(home.to_owned()))
+    }
+
+    fn new(arguments: Vec<String>, home: Option<PathBuf>) -> Self {
+        let folder = tempfile::Builder::new().prefix("steadfast-test-").tempdir().expect("a temporary folder");
+        let mut cluster = Self { folder, server: None, number: Number::take(), arguments, home, proxy: OnceLock::new() };
         cluster.up();
         cluster
     }
@@ -84,7 +96,11 @@ impl Cluster {
         let (n, kubeconfig) = (self.number.number, self.kubeconfig());
         up.args(["up", "--listen", &format!("127.0.0.1:{}", 20000 + n), "--node-name", "node-a"]);
         up.args(["--pod-cidr", &format!("10.111.{n}.0/24"), "--service-cidr", &format!("10.112.{n}.0/24")]);
-        up.arg("--data-dir").arg(self.data_dir()).arg("--kubeconfig").arg(kubeconfig).args(&self.arguments);
+        up.arg("--data-dir").arg(self.data_dir()).args(&self.arguments);
+        match &self.home {
+            None => up.arg("--kubeconfig").arg(kubeconfig),
+            Some(home) => up.env("HOME", home).env_remove("KUBECONFIG"),
+        };
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log file");
         let mut child = up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("steadfast starts");
         let mut line = String::new();
@@ -128,6 +144,11 @@ impl Cluster {
     /// A folder for the test's own files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where names are asked for.
+    pub fn name_server(&self) -> SocketAddr {
+        SocketAddr::from(([10, 111, self.number.number as u8, 1], 53))
     }
 
     /// What the server logged.

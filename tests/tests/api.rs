@@ -127,3 +127,42 @@ fn bad_input_gets_upstreams_answer_and_loses_nothing() {
     }
     assert_eq!(cluster.get(&["statefulset", "web"])["metadata"]["generation"], 1);
 }
+
+#[test]
+fn answers_are_compressed_for_who_takes_that_and_the_same_to_all() {
+    let cluster = Cluster::simulated(1);
+    for number in 0..20 {
+        let data = serde_json::json!({"text": "compressible ".repeat(200), "number": number.to_string()});
+        let object = serde_json::json!({"metadata": {"name": format!("c-{number}")}, "data": data});
+        cluster.call("POST", "/api/v1/namespaces/default/configmaps", &object);
+    }
+    let path = "/api/v1/namespaces/default/configmaps";
+    let plain = cluster.ask("GET", path, &[("accept-encoding", "identity")], b"");
+    let packed = cluster.ask("GET", path, &[("accept-encoding", "gzip")], b"");
+    assert_eq!((plain.header("content-encoding"), packed.header("content-encoding")), (None, Some("gzip")));
+    assert!(packed.body.len() * 4 < plain.body.len(), "{} of {}", packed.body.len(), plain.body.len());
+    assert_eq!(end_to_end::unpacked(&packed.body), plain.body);
+    // A small answer is not worth it.
+    assert_eq!(cluster.ask("GET", "/version", &[("accept-encoding", "gzip")], b"").header("content-encoding"), None);
+}
+
+#[test]
+fn bodies_may_be_yaml() {
+    let cluster = Cluster::simulated(1);
+    let headers = [("content-type", "application/yaml")];
+    let path = "/api/v1/namespaces/default/configmaps";
+    let made = cluster.ask("POST", path, &headers, b"metadata:\n  name: y\ndata:\n  text: |\n    two\n    lines\n  number: \"1\"\n");
+    assert_eq!((made.status, &made.json()["data"]["text"]), (201, &serde_json::json!("two\nlines\n")));
+    let changed = cluster.ask("PUT", &format!("{path}/y"), &headers, b"{metadata: {name: y}, data: {text: other}}");
+    assert_eq!((changed.status, &changed.json()["data"]), (200, &serde_json::json!({"text": "other"})));
+    let strict = format!("{path}?fieldValidation=Strict");
+    for (body, expected) in [
+        (&b"metadata: {name: z}\ndata: [1"[..], "error converting YAML to JSON"),
+        (b"metadata: {name: z}\ndatum: {}\n", "unknown field \\\"datum\\\""),
+        (b"metadata: {name: z}\ndata: {a: 1}\n", "cannot unmarshal number into Go struct field ConfigMap.data of type string"),
+    ] {
+        let refused = cluster.ask("POST", &strict, &headers, body);
+        assert!(refused.status == 400 && refused.text().contains(expected), "{}: {}", refused.status, refused.text());
+    }
+    assert_eq!(cluster.ask("GET", &format!("{path}/z"), &[], b"").status, 404);
+}

@@ -22,8 +22,7 @@ fn scaling_goes_in_order_and_halts_at_an_unready_pod() {
     work.settled();
     assert_eq!(history.names("ADDED", 3), ["ss-0", "ss-1", "ss-2"]);
     assert_eq!(history.names("DELETED", 3), ["ss-2", "ss-1", "ss-0"]);
-    let steps = history.until("ss-0 is gone", |step| step.removes() && step.name() == "ss-0");
-    for step in steps {
+    for step in history.until_now(&work) {
         if step.adds() || step.condemns() {
             assert!(step.had_ready(0..step.ordinal()), "{} of {} while a pod before it was not ready", step.kind, step.name());
         }
