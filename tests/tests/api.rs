@@ -131,7 +131,7 @@ fn bad_input_gets_upstreams_answer_and_loses_nothing() {
 #[test]
 fn answers_are_compressed_for_who_takes_that_and_the_same_to_all() {
     let cluster = Cluster::simulated(1);
-    for number in 0..20 {
+    for number in 0..60 {
         let data = serde_json::json!({"text": "compressible ".repeat(200), "number": number.to_string()});
         let object = serde_json::json!({"metadata": {"name": format!("c-{number}")}, "data": data});
         cluster.call("POST", "/api/v1/namespaces/default/configmaps", &object);
@@ -151,9 +151,9 @@ fn bodies_may_be_yaml() {
     let cluster = Cluster::simulated(1);
     let headers = [("content-type", "application/yaml")];
     let path = "/api/v1/namespaces/default/configmaps";
-    let made = cluster.ask("POST", path, &headers, b"metadata:\n  name: y\ndata:\n  text: |\n    two\n    lines\n  number: \"1\"\n");
+    let made = cluster.ask("POST", path, &headers, b"metadata:\n  name: yaml\ndata:\n  text: |\n    two\n    lines\n  number: \"1\"\n");
     assert_eq!((made.status, &made.json()["data"]["text"]), (201, &serde_json::json!("two\nlines\n")));
-    let changed = cluster.ask("PUT", &format!("{path}/y"), &headers, b"{metadata: {name: y}, data: {text: other}}");
+    let changed = cluster.ask("PUT", &format!("{path}/yaml"), &headers, b"{metadata: {name: yaml}, data: {text: other}}");
     assert_eq!((changed.status, &changed.json()["data"]), (200, &serde_json::json!({"text": "other"})));
     let strict = format!("{path}?fieldValidation=Strict");
     for (body, expected) in [

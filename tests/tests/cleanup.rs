@@ -106,11 +106,16 @@ fn the_context_in_the_users_kubeconfig_goes_with_the_data() {
         let output = command.arg("--kubeconfig").arg(&config).args(["config", "view", "--output=json"]).output().expect("kubectl runs");
         let view: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let lists = ["clusters", "users", "contexts"].map(|list| view[list].as_array().cloned().unwrap_or_default());
-        let names = |list: &Vec<Value>| list.iter().map(|entry| entry["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>();
+        let name = |entry: &Value| entry["name"].as_str().unwrap_or_default().to_owned();
+        let names = |list: &Vec<Value>| {
+            let mut names: Vec<_> = list.iter().map(name).collect();
+            names.sort();
+            names
+        };
         (lists.each_ref().map(names), view["current-context"].as_str().unwrap_or_default().to_owned())
     };
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    let both = owned(&["work", "steadfast"]);
+    let both = owned(&["steadfast", "work"]);
     assert_eq!(contexts(), ([both.clone(), owned(&["steadfast"]), both], "work".to_owned()));
     kubectl(&["--context=steadfast", "get", "nodes"]);
     // Stopped, it can be started again, and the context stays.

@@ -52,6 +52,7 @@ fn two_pods_reach_each_other_and_the_node_without_translation() {
     assert_eq!(exchange(&one.udp(second, 80)), Ok(format!("two {first}")));
     assert_eq!(one.ask(GATEWAY, 81), Ok(format!("node {first}")));
     assert_eq!(node.ask(second, 80), Ok(format!("two {GATEWAY}")));
+    assert_eq!(node.ask(GATEWAY, 81), Ok(format!("node {GATEWAY}")));
     assert_eq!(two.ask(first, 80), Err(ErrorKind::ConnectionRefused));
     // What a process without privileges may do.
     let setting = |path: &str| two.run(|| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{path}")).unwrap());
