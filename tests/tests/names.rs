@@ -80,6 +80,6 @@ fn the_first_question_for_a_new_pod_is_answered_as_soon_as_its_address_is_known(
             (address, ask(server, &format!("{pod}.peers.default.svc.cluster.local")))
         });
     }
-    let missed: Vec<_> = answers.iter().filter(|(_, (address, answer))| !answer.ends_with(&address.octets())).collect();
+    let missed: Vec<_> = answers.iter().filter(|(_, (address, answer))| !answer.ends_with(&address.octets())).map(|(pod, _)| pod).collect();
     assert!(missed.is_empty(), "{} of 20 names were not there yet: {missed:?}", missed.len());
 }
