@@ -18,7 +18,7 @@ mod request;
 mod second_image;
 
 use request::Proxy;
-pub use request::{Answer, Watch, unpacked};
+pub use request::{Answer, Watch};
 
 /// How long anything may take before a test gives up: a hang, not a speed.
 const PATIENCE: Duration = Duration::from_secs(90);

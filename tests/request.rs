@@ -116,18 +116,3 @@ impl Iterator for Watch {
         }
     }
 }
-
-/// The content of a body that was compressed.
-///
-/// # Panics
-/// If it was not.
-pub fn unpacked(body: &[u8]) -> Vec<u8> {
-    let mut gzip = Command::new("gzip").arg("--decompress").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("gzip runs");
-    let (mut input, body) = (gzip.stdin.take().expect("piped"), body.to_vec());
-    // Beside reading what comes out, or both would wait for each other.
-    let writer = std::thread::spawn(move || input.write_all(&body));
-    let output = gzip.wait_with_output().expect("gzip ends");
-    writer.join().expect("the writer ends").expect("gzip reads");
-    assert!(output.status.success(), "the body is not compressed by gzip");
-    output.stdout
-}

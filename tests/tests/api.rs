@@ -129,24 +129,6 @@ fn bad_input_gets_upstreams_answer_and_loses_nothing() {
 }
 
 #[test]
-fn answers_are_compressed_for_who_takes_that_and_the_same_to_all() {
-    let cluster = Cluster::simulated(1);
-    for number in 0..60 {
-        let data = serde_json::json!({"text": "compressible ".repeat(200), "number": number.to_string()});
-        let object = serde_json::json!({"metadata": {"name": format!("c-{number}")}, "data": data});
-        cluster.call("POST", "/api/v1/namespaces/default/configmaps", &object);
-    }
-    let path = "/api/v1/namespaces/default/configmaps";
-    let plain = cluster.ask("GET", path, &[("accept-encoding", "identity")], b"");
-    let packed = cluster.ask("GET", path, &[("accept-encoding", "gzip")], b"");
-    assert_eq!((plain.header("content-encoding"), packed.header("content-encoding")), (None, Some("gzip")));
-    assert!(packed.body.len() * 4 < plain.body.len(), "{} of {}", packed.body.len(), plain.body.len());
-    assert_eq!(end_to_end::unpacked(&packed.body), plain.body);
-    // A small answer is not worth it.
-    assert_eq!(cluster.ask("GET", "/version", &[("accept-encoding", "gzip")], b"").header("content-encoding"), None);
-}
-
-#[test]
 fn bodies_may_be_yaml() {
     let cluster = Cluster::simulated(1);
     let headers = [("content-type", "application/yaml")];

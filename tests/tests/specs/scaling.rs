@@ -23,10 +23,12 @@ fn scaling_goes_in_order_and_halts_at_an_unready_pod() {
     assert_eq!(history.names("ADDED", 3), ["ss-0", "ss-1", "ss-2"]);
     assert_eq!(history.names("DELETED", 3), ["ss-2", "ss-1", "ss-0"]);
     for step in history.until_now(&work) {
-        if step.adds() || step.condemns() {
-            assert!(step.had_ready(0..step.ordinal()), "{} of {} while a pod before it was not ready", step.kind, step.name());
+        if step.adds() {
+            assert!(step.had_ready(0..step.ordinal()), "{} came while a pod before it was not ready", step.name());
         }
         if step.condemns() {
+            let (own, lower) = (step.ordinal()..step.ordinal() + 1, 0..step.ordinal());
+            assert!(step.had_ready(own) || step.had_ready(lower), "{} was told to go while it was not the only unready one", step.name());
             let highest = step.before.keys().next_back().map(String::as_str);
             assert_eq!(highest, Some(step.name()), "a pod was told to go before a higher one was gone");
         }
