@@ -87,7 +87,7 @@ pub fn forget(path: &Path, authority: &str) -> Result<(), KubeconfigError> {
         return Ok(());
     }
     for list in ["clusters", "users", "contexts"] {
-        if let Some(entries) = config[list].as_array_mut() {
+        if let Some(entries) = config.get_mut(list).and_then(Value::as_array_mut) {
             entries.retain(|entry| entry["name"] != CONTEXT);
         }
     }
