@@ -30,7 +30,7 @@ async fn follow<K: Watched>(events: impl Stream<Item = watcher::Result<Event<K>>
                 shared.begin_list();
                 listed.clear();
             }
-            Ok(Event::InitApply(object)) => drop(listed.insert(key_of(&object), Arc::new(object))),
+            Ok(Event::InitApply(object)) => drop(listed.insert(key_of(&object), Arc::new(lean(object)))),
             Ok(Event::InitDone) => {
                 let listed = std::mem::take(&mut listed);
                 let revision = listed.values().map(|object| revision_of(&**object)).max().unwrap_or(0);
@@ -38,7 +38,7 @@ async fn follow<K: Watched>(events: impl Stream<Item = watcher::Result<Event<K>>
             }
             Ok(Event::Apply(object)) => {
                 let revision = revision_of(&object);
-                shared.put(key_of(&object), Some(Arc::new(object)), revision);
+                shared.put(key_of(&object), Some(Arc::new(lean(object))), revision);
             }
             Ok(Event::Delete(object)) => shared.put(key_of(&object), None, revision_of(&object)),
             Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed; it is tried again"),
@@ -48,6 +48,13 @@ async fn follow<K: Watched>(events: impl Stream<Item = watcher::Result<Event<K>>
 
 fn key_of<K: Resource>(object: &K) -> ObjectKey {
     ObjectKey::new(object.meta().namespace.clone().unwrap_or_default(), object.meta().name.clone().unwrap_or_default())
+}
+
+/// The object without the account of who owns which of its fields: it is as large as the rest, and nobody here reads it. A
+/// server keeps it when an object is written back without it.
+fn lean<K: Resource>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object
 }
 
 /// The `resourceVersion` as a number; a server whose versions are no numbers gets no order from us.

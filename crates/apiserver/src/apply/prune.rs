@@ -30,6 +30,10 @@ struct Way<'s, 'a> {
 /// Writes an object without what goes.
 pub fn prune(object: Json<'_>, schema: Schema, last: &Set<'_>, owned: &Set<'_>, out: &mut String) {
     write(object, schema, Way { last, owned: Some(owned), below_last: false, abandoned: false }, out);
+    if out == "null" {
+        // An object of nothing is still one.
+        *out = "{}".to_owned();
+    }
 }
 
 fn write(value: Json<'_>, schema: Schema, way: Way<'_, '_>, out: &mut String) {
