@@ -109,8 +109,8 @@ pub fn served(resource: &Resource, json: &Bytes) -> Result<Bytes, ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use kinds::registry;
     use super::*;
+    use kinds::registry;
 
     #[test]
     fn the_revision_is_written_into_the_metadata_whatever_else_the_object_says() {

@@ -191,7 +191,7 @@ pub async fn change<P: Into<Proposal>>(
         let mut proposal = make(&current)?.into();
         let conditional = check_identity(target, &*proposal.object, &current)?;
         let admitted = prepare(context, target, part, &mut proposal, &current).await?;
-        match store_change(context, target, &mut proposal, &current).await {
+        match store_change(context, target, part, &mut proposal, &current).await {
             Ok(json) => {
                 if !target.dry_run {
                     admitted.keep();
@@ -262,8 +262,10 @@ async fn prepare(
         Part::Status => strategy.prepare_status_update(object, old),
         Part::Internal => {}
     }
-    if proposal.managed.is_none() && part != Part::Internal {
-        proposal.managed = Some(go_on_with_account(target, part, account, object, current));
+    if proposal.managed.is_none() && part == Part::Main {
+        // What admission adds is nobody's.
+        let text = String::from_utf8(object.to_json()).unwrap_or_default();
+        proposal.managed = Some(go_on_with_account(target, part, account, &text, current));
     }
     let admitted = if part == Part::Main {
         let request = Request { resource, operation: Operation::Update, namespace, name, old: Some(old), user: context.user, dry_run };
@@ -282,12 +284,11 @@ async fn prepare(
     Ok(admitted)
 }
 
-/// Who owns what after a change, as the client and the kind's rules have it: what admission adds is nobody's.
-fn go_on_with_account(target: Target<'_>, part: Part, account: Account, object: &dyn Object, current: &Current) -> String {
-    let text = String::from_utf8(object.to_json()).unwrap_or_default();
+/// Who owns what after a change.
+fn go_on_with_account(target: Target<'_>, part: Part, account: Account, text: &str, current: &Current) -> String {
     let now = ownership::now();
     let claim = ownership::claim(target, part, apply::Operation::Update, &now);
-    ownership::after(&claim, account, &current.managed, &current.text_as(target.resource), &text)
+    ownership::after(&claim, account, &current.managed, &current.text_as(target.resource), text)
 }
 
 fn change_errors(strategy: &dyn Erased, part: Part, object: &dyn Object, old: &dyn Object) -> Vec<FieldError> {
@@ -306,15 +307,26 @@ enum Refused {
     Error(ApiError),
 }
 
-async fn store_change(context: &Context<'_>, target: Target<'_>, proposal: &mut Proposal, current: &Current) -> Result<Bytes, Refused> {
+async fn store_change(
+    context: &Context<'_>,
+    target: Target<'_>,
+    part: Part,
+    proposal: &mut Proposal,
+    current: &Current,
+) -> Result<Bytes, Refused> {
     let (resource, object) = (target.resource, &mut *proposal.object);
     let ends = deletion::ends_with_this(object);
     let text = Text::of(resource, object);
-    let managed = proposal.managed.as_deref().unwrap_or(&current.managed);
-    if !ends && text.is(&current.text, current.entry.revision) && (managed == current.managed || apply::same_account(managed, &current.managed)) {
+    let managed = match (proposal.managed.take(), part) {
+        (Some(managed), _) => managed,
+        (None, Part::Status) => go_on_with_account(target, part, Account::Kept, text.as_str(), current),
+        (None, Part::Main | Part::Internal) => current.managed.clone(),
+    };
+    let is_same = text.is(&current.text, current.entry.revision) && apply::same_account(&managed, &current.managed);
+    if is_same && !ends {
         return Ok(current.entry.document.json().clone());
     }
-    let draft = text.draft(managed);
+    let draft = text.draft(&managed);
     let unchanged = draft.at(current.entry.revision);
     if target.dry_run {
         return Ok(unchanged.json().clone());

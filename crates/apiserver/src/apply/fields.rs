@@ -65,7 +65,7 @@ fn claim<'a>(
     let children = inside(value, below, &path, faults);
     // The fields of an object are owned by owning what is in them; keys and items are owned themselves.
     let is_field = matches!(schema, Schema::Object { .. });
-    let member = !is_field || below.is_leaf() || value.kind() == Kind::Null || value.kind() == Kind::Object && value.is_hollow();
+    let member = !is_field || below.is_leaf() || value.is_hollow();
     Some((element.clone(), Node { member, children }))
 }
 

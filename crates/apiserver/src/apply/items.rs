@@ -123,11 +123,7 @@ impl<'a> Children<'a> {
 
     /// The child at an element.
     pub fn find(&mut self, element: &Element<'_>) -> Option<&Child<'a>> {
-        let place = if self.list.get(self.next).is_some_and(|child| child.element == *element) {
-            self.next
-        } else {
-            self.place(element)?
-        };
+        let place = if self.list.get(self.next).is_some_and(|child| child.element == *element) { self.next } else { self.place(element)? };
         self.next = place + 1;
         self.list.get(place)
     }

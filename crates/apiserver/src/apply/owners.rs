@@ -176,8 +176,7 @@ impl<'a> Owners<'a> {
 
     /// Whether all own the same in both, whenever they came to.
     pub fn same_fields(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len()
-            && self.0.iter().all(|entry| other.of(&entry.owner).is_some_and(|twin| twin.fields == entry.fields))
+        self.0.len() == other.0.len() && self.0.iter().all(|entry| other.of(&entry.owner).is_some_and(|twin| twin.fields == entry.fields))
     }
 }
 
@@ -198,7 +197,8 @@ fn read_entry(json: Json<'_>) -> Option<Entry<'_>> {
         return None;
     }
     let borrowed = |key: &str| Cow::Borrowed(text(key).unwrap_or_default());
-    let owner = Owner { manager: borrowed("manager"), operation, api_version: borrowed("apiVersion"), subresource: borrowed("subresource") };
+    let owner =
+        Owner { manager: borrowed("manager"), operation, api_version: borrowed("apiVersion"), subresource: borrowed("subresource") };
     let fields = json.get("fieldsV1").map_or(Some(Set::default()), Set::read)?;
     Some(Entry { owner, time: text("time").map(Cow::Borrowed), fields })
 }

@@ -30,10 +30,6 @@ struct Way<'s, 'a> {
 /// Writes an object without what goes.
 pub fn prune(object: Json<'_>, schema: Schema, last: &Set<'_>, owned: &Set<'_>, out: &mut String) {
     write(object, schema, Way { last, owned: Some(owned), below_last: false, abandoned: false }, out);
-    if out == "null" {
-        // An object of nothing is still one.
-        *out = "{}".to_owned();
-    }
 }
 
 fn write(value: Json<'_>, schema: Schema, way: Way<'_, '_>, out: &mut String) {
@@ -43,9 +39,6 @@ fn write(value: Json<'_>, schema: Schema, way: Way<'_, '_>, out: &mut String) {
         return out.push_str(value.raw());
     }
     let kept: Vec<_> = held.iter().filter_map(|(element, child)| Some((element, *child, step(element, schema, way)?))).collect();
-    if kept.is_empty() {
-        return out.push_str("null");
-    }
     let is_object = value.kind() == Kind::Object;
     out.push(if is_object { '{' } else { '[' });
     for (index, (element, child, way)) in kept.into_iter().enumerate() {

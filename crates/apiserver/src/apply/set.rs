@@ -118,9 +118,7 @@ impl<'a> Set<'a> {
     /// The paths of both.
     pub fn union(&self, other: &Self) -> Self {
         self.join(other, |own, other| match (own, other) {
-            (Some(own), Some(other)) => {
-                Node { member: own.member || other.member, children: own.children.union(&other.children) }
-            }
+            (Some(own), Some(other)) => Node { member: own.member || other.member, children: own.children.union(&other.children) },
             (one, other) => one.or(other).cloned().unwrap_or_default(),
         })
     }
@@ -128,9 +126,7 @@ impl<'a> Set<'a> {
     /// The paths that both have.
     pub fn intersection(&self, other: &Self) -> Self {
         self.join(other, |own, other| match (own, other) {
-            (Some(own), Some(other)) => {
-                Node { member: own.member && other.member, children: own.children.intersection(&other.children) }
-            }
+            (Some(own), Some(other)) => Node { member: own.member && other.member, children: own.children.intersection(&other.children) },
             _ => Node::default(),
         })
     }
@@ -138,9 +134,7 @@ impl<'a> Set<'a> {
     /// The paths that the other does not have. What is below a path of the other stays.
     pub fn difference(&self, other: &Self) -> Self {
         self.join(other, |own, other| match (own, other) {
-            (Some(own), Some(other)) => {
-                Node { member: own.member && !other.member, children: own.children.difference(&other.children) }
-            }
+            (Some(own), Some(other)) => Node { member: own.member && !other.member, children: own.children.difference(&other.children) },
             (own, _) => own.cloned().unwrap_or_default(),
         })
     }
@@ -157,9 +151,9 @@ impl<'a> Set<'a> {
     /// Whether the two have a path in common.
     pub fn meets(&self, other: &Self) -> bool {
         let (few, many) = if self.0.len() <= other.0.len() { (self, other) } else { (other, self) };
-        few.0.iter().any(|(element, own)| {
-            many.get(element).is_some_and(|other| own.member && other.member || own.children.meets(&other.children))
-        })
+        few.0
+            .iter()
+            .any(|(element, own)| many.get(element).is_some_and(|other| own.member && other.member || own.children.meets(&other.children)))
     }
 
     fn join(&self, other: &Self, node: impl Fn(Option<&Node<'a>>, Option<&Node<'a>>) -> Node<'a>) -> Self {
@@ -281,12 +275,7 @@ mod tests {
         let outline = Outline::of(text).unwrap();
         assert_eq!(
             Set::read(outline.root()).unwrap().paths(),
-            [
-                ".spec.a",
-                ".spec.finalizers[=\"x\"]",
-                ".spec.ports[port=80,protocol=\"TCP\"]",
-                ".spec.ports[port=80,protocol=\"TCP\"].name"
-            ]
+            [".spec.a", ".spec.finalizers[=\"x\"]", ".spec.ports[port=80,protocol=\"TCP\"]", ".spec.ports[port=80,protocol=\"TCP\"].name"]
         );
     }
 }

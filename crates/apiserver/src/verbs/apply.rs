@@ -78,8 +78,7 @@ impl Configuration {
     fn check(&self, resource: &Resource) -> Result<(), ApiError> {
         let (version, expected) = (self.text("apiVersion"), resource.api_version());
         if version != expected {
-            let message =
-                format!("Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}");
+            let message = format!("Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}");
             return Err(ApiError::bad_request(message));
         }
         if self.value.pointer("/metadata/managedFields").is_some_and(|managed| !managed.is_null()) {
@@ -137,7 +136,8 @@ impl Configuration {
         if owners.0.is_empty() && current.is_some() {
             owners = apply::before_first_apply(&claim, &live, &nothing);
         }
-        let last = current.filter(|_| claim.owner.manager == last_applied::KUBECTL).and_then(|current| last_configuration(current, resource));
+        let last =
+            current.filter(|_| claim.owner.manager == last_applied::KUBECTL).and_then(|current| last_configuration(current, resource));
         let last = last.as_deref().and_then(Outline::of);
         let allowed = last.as_ref().map_or(Set::default(), |last| last_applied::untouched(last, &live, claim.schema));
         let application = Application { claim, configuration: &configuration, force: self.force, allowed };

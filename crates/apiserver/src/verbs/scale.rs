@@ -56,8 +56,7 @@ pub(super) async fn apply(context: &Context<'_>, call: &Call, options: &ApplyOpt
     let (scale, warnings) = decode::configuration(call.resource, body, FieldValidation::Ignore)?;
     let version = scale.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     if version != SCALE_VERSION || scale.get("kind").is_none_or(|kind| kind != "Scale") {
-        let message =
-            format!("Incorrect version specified in apply patch. Specified patch version: {version}, expected: {SCALE_VERSION}");
+        let message = format!("Incorrect version specified in apply patch. Specified patch version: {version}, expected: {SCALE_VERSION}");
         return Err(ApiError::bad_request(message));
     }
     let metadata = scale.get("metadata").cloned().unwrap_or_default();

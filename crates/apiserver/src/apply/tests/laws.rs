@@ -22,7 +22,8 @@ fn configuration() -> impl Strategy<Value = Value> {
     });
     (number(), keys(), keys(), containers, number()).prop_map(|(replicas, labels, finalizers, containers, toleration)| {
         let mut value = json!({});
-        let labels: serde_json::Map<_, _> = labels.into_iter().map(|label| (label.to_owned(), json!(replicas.unwrap_or(0).to_string()))).collect();
+        let labels: serde_json::Map<_, _> =
+            labels.into_iter().map(|label| (label.to_owned(), json!(replicas.unwrap_or(0).to_string()))).collect();
         if let Some(replicas) = replicas {
             value["spec"]["replicas"] = json!(replicas);
         }

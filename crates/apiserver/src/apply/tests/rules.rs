@@ -73,7 +73,8 @@ fn what_only_defaults_are_left_of_goes_with_its_last_owner() {
     let mut world = World::sets();
     world.apply("one", json!({"spec": {"replicas": 1, "updateStrategy": {"type": "RollingUpdate"}}}));
     // A default, which nobody owns.
-    world.object = json!({"spec": {"replicas": 1, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}}).to_string();
+    world.object =
+        json!({"spec": {"replicas": 1, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}}).to_string();
     world.clone().apply("one", replicas(1)).assert_spec(json!({"replicas": 1}));
     world.apply("other", json!({"spec": {"updateStrategy": {"rollingUpdate": {"partition": 0}}}})).apply("one", replicas(1));
     world.assert_spec(json!({"replicas": 1, "updateStrategy": {"rollingUpdate": {"partition": 0}}}));
@@ -154,7 +155,12 @@ fn unknown_fields_and_wrong_structures_are_named() {
 
 #[test]
 fn an_account_that_is_none_is_not_read() {
-    for text in ["{}", r#"[{"manager":"a"}]"#, r#"[{"operation":"Delete","fieldsType":"FieldsV1","fieldsV1":{}}]"#, r#"[{"operation":"Apply","fieldsType":"FieldsV2"}]"#] {
+    for text in [
+        "{}",
+        r#"[{"manager":"a"}]"#,
+        r#"[{"operation":"Delete","fieldsType":"FieldsV1","fieldsV1":{}}]"#,
+        r#"[{"operation":"Apply","fieldsType":"FieldsV2"}]"#,
+    ] {
         let outline = Outline::of(text).unwrap();
         assert!(Owners::read(&outline).is_none(), "{text}");
     }
