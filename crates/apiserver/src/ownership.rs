@@ -80,8 +80,8 @@ pub fn supplied(entries: Option<Vec<ManagedFieldsEntry>>, target: Target<'_>) ->
         return Account::Ended;
     }
     let text = serde_json::to_value(&entries).ok().and_then(canonical).unwrap_or_default();
-    let has_owners = Outline::of(&text).is_some_and(|outline| Owners::read(&outline).is_some_and(|owners| !owners.0.is_empty()));
-    if has_owners { Account::Given(text) } else { Account::Kept }
+    let written = Outline::of(&text).and_then(|outline| Some(Owners::read(&outline)?.write())).unwrap_or_default();
+    if written.is_empty() { Account::Kept } else { Account::Given(written) }
 }
 
 /// The same as JSON text, with the JSON inside the elements of paths written as we write it.

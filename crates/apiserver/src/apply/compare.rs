@@ -1,11 +1,9 @@
 //! Which fields differ between two states of an object.
 
-use std::collections::HashSet;
-
 use super::items::{Child, Children, items};
 use super::outline::{Json, Kind, Outline};
 use super::schema::Schema;
-use super::set::{Element, Node, Set};
+use super::set::{Choice, Element, Node, Set};
 
 /// The fields that differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,18 +71,18 @@ fn inside<'a>(old: Option<Json<'a>>, new: Option<Json<'a>>, schema: Schema) -> O
     let (old_children, mut new_children) = (held(old)?, held(new)?);
     let (mut changed, mut removed) = (Vec::new(), Vec::new());
     let mut keep = |element: &Element<'a>, pair: Pair<'a>| {
-        changed.push((element.clone(), pair.changed));
-        removed.push((element.clone(), pair.removed));
+        for (nodes, node) in [(&mut changed, pair.changed), (&mut removed, pair.removed)] {
+            if !node.is_empty() {
+                nodes.push((element.clone(), node));
+            }
+        }
     };
-    let mut met = HashSet::new();
-    let many = old_children.iter().len() > 0;
     for child in old_children.iter() {
         let other = new_children.find(&child.element);
         let absent = placeholder(new, other, child, schema);
         keep(&child.element, compare_children(Some(child), other.or(absent.as_ref()), schema));
-        met.insert(&child.element);
     }
-    for child in new_children.iter().filter(|child| !many || !met.contains(&child.element)) {
+    for child in new_children.iter().filter(|child| !child.found) {
         let absent = placeholder(old, None, child, schema);
         keep(&child.element, compare_children(absent.as_ref(), Some(child), schema));
     }
@@ -98,7 +96,7 @@ fn placeholder<'a>(parent: Option<Json<'_>>, found: Option<&Child<'a>>, twin: &C
         return None;
     }
     let value = empty(schema.in_place_of(&twin.element.text)?)?;
-    Some(Child { element: twin.element.clone(), value, copies: Vec::new() })
+    Some(Child { element: twin.element.clone(), value, copies: Vec::new(), found: false })
 }
 
 fn empty(text: &'static str) -> Option<Json<'static>> {
@@ -121,9 +119,12 @@ fn children<'a>(value: Json<'a>, schema: Schema) -> Option<Children<'a>> {
 }
 
 fn compare_children<'a>(old: Option<&Child<'a>>, new: Option<&Child<'a>>, schema: Schema) -> Pair<'a> {
-    let (Some(child), Some(_)) = (old.or(new), new.or(old)) else { return Pair::default() };
+    let Some(child) = old.or(new) else { return Pair::default() };
+    if old.zip(new).is_some_and(|(old, new)| old.is_same(new)) {
+        return Pair::default();
+    }
     let below = match child.element.choice {
-        super::set::Choice::Field => schema.child(&child.element.text).unwrap_or(Schema::Leaf),
+        Choice::Field => schema.child(&child.element.text).unwrap_or(Schema::Leaf),
         _ => schema.item(),
     };
     let copied = |child: Option<&Child<'a>>| child.is_some_and(|child| !child.copies.is_empty());
@@ -131,10 +132,7 @@ fn compare_children<'a>(old: Option<&Child<'a>>, new: Option<&Child<'a>>, schema
     // Items that can't be told apart have one owner together.
     match (copied(old), copied(new)) {
         (false, false) => compare(value(old), value(new), below),
-        (true, true) => {
-            let same = old.zip(new).is_some_and(|(old, new)| old.is_same(new));
-            Pair { changed: Node { member: !same, children: Set::default() }, removed: Node::default() }
-        }
+        (true, true) => Pair { changed: Node::leaf(), removed: Node::default() },
         (true, false) => {
             let changed = if new.is_some() { compare(None, value(new), below).changed } else { Node::default() };
             Pair { changed, removed: Node::leaf() }

@@ -75,13 +75,15 @@ pub struct Child<'a> {
     pub value: Json<'a>,
     /// Further items with the same element.
     pub copies: Vec<Json<'a>>,
+    /// Whether it was looked for.
+    pub found: bool,
 }
 
 impl Child<'_> {
     /// Whether the texts of all items are the same.
     pub fn is_same(&self, other: &Child<'_>) -> bool {
         let raws = |child: &Child<'_>| child.copies.iter().map(|copy| copy.raw().to_owned()).collect::<Vec<_>>();
-        self.value.raw() == other.value.raw() && raws(self) == raws(other)
+        self.value.raw() == other.value.raw() && self.copies.len() == other.copies.len() && raws(self) == raws(other)
     }
 }
 
@@ -110,7 +112,7 @@ impl<'a> Children<'a> {
                     if let Some(places) = &mut children.places {
                         places.insert(element.clone(), children.list.len());
                     }
-                    children.list.push(Child { element, value, copies: Vec::new() });
+                    children.list.push(Child { element, value, copies: Vec::new(), found: false });
                 }
             }
         }
@@ -125,7 +127,9 @@ impl<'a> Children<'a> {
     pub fn find(&mut self, element: &Element<'_>) -> Option<&Child<'a>> {
         let place = if self.list.get(self.next).is_some_and(|child| child.element == *element) { self.next } else { self.place(element)? };
         self.next = place + 1;
-        self.list.get(place)
+        let child = self.list.get_mut(place)?;
+        child.found = true;
+        Some(child)
     }
 
     fn place(&self, element: &Element<'_>) -> Option<usize> {
