@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use kinds::{Object, Resource};
+use kinds::{Object, Resource, managed_fields};
 use store::{Draft, Revision};
 
 use crate::error::ApiError;
@@ -15,11 +15,6 @@ fn placeholder() -> &'static str {
     static PLACEHOLDER: OnceLock<String> = OnceLock::new();
     PLACEHOLDER.get_or_init(|| random::hex(&random::bytes::<16>()))
 }
-
-/// What stands before the fields of an object's metadata.
-const METADATA: &str = "\"metadata\":{";
-/// What stands before the account of who owns what. It is the first thing in the metadata of a stored object.
-const MANAGED: &str = "\"managedFields\":";
 
 /// An object as it is stored, without its resource version, and without the account of who owns what.
 #[derive(Debug)]
@@ -54,41 +49,15 @@ impl Text {
 
     /// What is committed, with an account of who owns what; an empty one is left out.
     pub fn draft(&self, managed: &str) -> Draft {
-        if managed.is_empty() {
-            return Draft::new(self.json.clone(), self.gap);
-        }
-        let (before, behind) = self.json.split_at(self.json.find(METADATA).map_or(self.gap, |at| at + METADATA.len()));
-        let account = [MANAGED, managed, ","];
-        let gap = self.gap + account.iter().map(|text| text.len()).sum::<usize>();
-        Draft::new([&[before], account.as_slice(), &[behind]].concat().concat(), gap)
+        let (json, added) = managed_fields::join(&self.json, managed);
+        Draft::new(json, self.gap + added)
     }
 }
 
 /// Stored JSON taken apart: the object without the account of who owns what, and the account, empty if there is none.
 pub fn split(json: &Bytes) -> (String, String) {
-    let text = std::str::from_utf8(json).unwrap_or_default();
-    let found = text.find(METADATA).map(|at| text.split_at(at + METADATA.len()));
-    let account = found.and_then(|(before, rest)| Some((before, rest.strip_prefix(MANAGED)?)));
-    let Some((before, rest)) = account else { return (text.to_owned(), String::new()) };
-    let (managed, behind) = rest.split_at(list_end(rest));
-    ([before, behind.strip_prefix(',').unwrap_or(behind)].concat(), managed.to_owned())
-}
-
-/// Where a list that begins a JSON text ends.
-fn list_end(text: &str) -> usize {
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'[' | b'{' if !quoted => depth += 1,
-            b']' | b'}' if !quoted && depth <= 1 => return at + 1,
-            b']' | b'}' if !quoted => depth -= 1,
-            _ => {}
-        }
-    }
-    text.len()
+    let (text, managed) = managed_fields::split(std::str::from_utf8(json).unwrap_or_default());
+    (text.into_owned(), managed.to_owned())
 }
 
 fn is_stored(resource: &Resource) -> bool {
