@@ -6,6 +6,7 @@
 //! Nobody in this process goes around it: [`Server::client`] is a client like any other, without a socket.
 
 pub mod admit;
+pub mod apply;
 pub mod auth;
 pub mod certificates;
 mod config;
@@ -21,6 +22,7 @@ pub mod keys;
 mod list;
 mod media;
 mod openapi;
+mod ownership;
 pub mod patch;
 mod present;
 mod query;

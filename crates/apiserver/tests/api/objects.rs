@@ -13,7 +13,7 @@ async fn a_client_in_the_process_creates_reads_changes_and_deletes() {
     let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "a"}, "data": {"x": "1"}})).unwrap();
     let created = maps.create(&PostParams::default(), &map).await.unwrap();
     assert_eq!(created.metadata.uid.as_ref().unwrap().len(), 36);
-    assert!(created.metadata.creation_timestamp.is_some() && created.metadata.managed_fields.is_none());
+    assert!(created.metadata.creation_timestamp.is_some() && created.metadata.managed_fields.is_some());
     assert_eq!(maps.get("a").await.unwrap(), created);
 
     let patched = maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"y": "2"}}))).await.unwrap();
