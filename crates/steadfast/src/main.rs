@@ -54,7 +54,12 @@ fn refuse(error: &clap::Error) -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     // Both TLS stacks in the tree must mean the same provider; a second installation is refused and harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    // A client needs no more than one thread, and what it has begun ends quietly with it.
+    let mut builder = match arguments.verb {
+        Verb::Up(_) | Verb::Down(_) | Verb::Image(_) => tokio::runtime::Builder::new_multi_thread(),
+        Verb::Plan(_) | Verb::Status(_) | Verb::Rollout(_) => tokio::runtime::Builder::new_current_thread(),
+    };
+    let tokio = builder.enable_all().build().map_err(Failure::Runtime)?;
     tokio.block_on(async {
         match arguments.verb {
             Verb::Up(up) => up::run(up).await?,

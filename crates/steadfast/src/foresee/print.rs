@@ -137,21 +137,21 @@ impl Page {
     fn summary(&mut self, report: &Report) {
         let sum = |count: fn(&Forecast) -> usize| report.sets.iter().map(count).sum::<usize>();
         let pods = [
-            (sum(|set| set.totals.restarts), "restarts"),
-            (sum(|set| set.totals.created), "pods created"),
-            (sum(|set| set.totals.removed), "pods removed"),
+            (sum(|set| set.totals.restarts), "to restart"),
+            (sum(|set| set.totals.created), "to create"),
+            (sum(|set| set.totals.removed), "to remove"),
         ];
         let objects = [
-            (report.count(ObjectAction::Create), "objects created"),
-            (report.count(ObjectAction::Change), "changed"),
+            (report.count(ObjectAction::Create), "to create"),
+            (report.count(ObjectAction::Change), "to change"),
             (report.count(ObjectAction::Keep), "unchanged"),
             (report.count(ObjectAction::Refuse), "refused"),
         ];
         let part = |counts: &[(usize, &str)]| {
             let told: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-            if told.is_empty() { "no restarts".to_owned() } else { told.join(", ") }
+            if told.is_empty() { "none".to_owned() } else { told.join(", ") }
         };
-        let _ = writeln!(self.text, "Plan: {}; {}.", part(&pods), part(&objects));
+        let _ = writeln!(self.text, "Plan: pods {}; objects {}.", part(&pods), part(&objects));
     }
 }
 
@@ -247,7 +247,7 @@ StatefulSet default/web changes
   budget web allows 0 evictions now, and 0 at the worst moment on the way
   budget web would not allow it: web-2 more than it has left (a StatefulSet's updates don't ask)
 Assumed: new pods become Ready; --assume-broken tells what happens if they don't.
-Plan: 1 restarts; 1 changed, 1 unchanged.
+Plan: pods 1 to restart; objects 1 to change, 1 unchanged.
 ";
         assert_eq!(text(&report(), Palette::none()), expected);
     }

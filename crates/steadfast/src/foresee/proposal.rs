@@ -19,8 +19,8 @@ use crate::connect::{ConnectError, Server};
 const AT_ONCE: usize = 8;
 /// What kubectl sends with what it applies.
 const QUERY: &str = "dryRun=All&fieldManager=kubectl-client-side-apply&fieldValidation=Strict";
-/// A namespace that every cluster has.
-const FALLBACK_NAMESPACE: &str = "default";
+/// Namespaces that every cluster has, those with the fewest names first.
+const FALLBACKS: [&str; 2] = ["kube-public", "default"];
 
 /// A manifest and what would become of it.
 #[derive(Clone, Debug)]
@@ -107,14 +107,18 @@ impl Question<'_> {
     }
 
     async fn create(&self, namespace: &str) -> Result<Value, ConnectError> {
-        let answer = self.create_in(namespace).await;
-        let no_namespace = answer.as_ref().is_err_and(|error| error.refusal().is_some_and(|status| status.code == 404));
-        if !(no_namespace && self.created.contains(namespace)) {
-            return answer;
+        let mut answer = self.create_in(namespace).await;
+        // A namespace that is created as well would be there by then. Another one answers the same in its place.
+        for fallback in FALLBACKS.into_iter().filter(|_| self.created.contains(namespace)) {
+            let elsewhere = |error: &ConnectError| error.refusal().is_some_and(|status| matches!(status.code, 404 | 409));
+            if answer.as_ref().is_err_and(elsewhere) {
+                answer = self.create_in(fallback).await;
+            }
         }
-        // The namespace would be there by then. Another one answers the same in its place.
-        let mut object = self.create_in(FALLBACK_NAMESPACE).await?;
-        object["metadata"]["namespace"] = namespace.into();
+        let mut object = answer?;
+        if self.resource.namespaced {
+            object["metadata"]["namespace"] = namespace.into();
+        }
         Ok(object)
     }
 
