@@ -15,6 +15,7 @@ pub enum Tone {
     /// Is there for completeness.
     Faint,
     Title,
+    Plain,
 }
 
 /// Paints texts, or leaves them as they are.
@@ -36,9 +37,13 @@ impl Palette {
         Self { colours: false }
     }
 
+    /// Texts come from servers and manifests: what a terminal would obey is left out of them.
     pub fn paint(self, tone: Tone, text: impl Display) -> String {
+        let mut text = text.to_string();
+        text.retain(|letter| !letter.is_control());
         let code = match tone {
-            _ if !self.colours => return text.to_string(),
+            Tone::Plain => return text,
+            _ if !self.colours => return text,
             Tone::Good => "32",
             Tone::Change => "33",
             Tone::Bad => "31",
@@ -46,5 +51,18 @@ impl Palette {
             Tone::Title => "1",
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_codes_reach_the_terminal() {
+        let evil = "\u{1b}[2Jgone\n";
+        assert_eq!(Palette { colours: true }.paint(Tone::Bad, evil), "\u{1b}[31m[2Jgone\u{1b}[0m");
+        assert_eq!(Palette::none().paint(Tone::Bad, evil), "[2Jgone");
+        assert_eq!(Palette { colours: true }.paint(Tone::Plain, evil), "[2Jgone");
     }
 }

@@ -1,7 +1,7 @@
 //! A report for people.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
+use std::fmt::Display;
 
 use plan::forecast::{ClaimOutlook, Fate, Forecast, NewPods, Step, Verdict};
 
@@ -37,8 +37,8 @@ struct Page {
 }
 
 impl Page {
-    fn line(&mut self, line: &str) {
-        self.text.push_str(line);
+    fn line(&mut self, tone: Tone, line: impl Display) {
+        self.text.push_str(&self.palette.paint(tone, line));
         self.text.push('\n');
     }
 
@@ -52,13 +52,13 @@ impl Page {
             ObjectAction::Refuse => (Tone::Bad, "is refused by the API server"),
         };
         let what = self.palette.paint(tone, what);
-        self.line(&format!("{title} {what}"));
+        self.text.push_str(&format!("{title} {what}\n"));
         for change in &object.changes {
-            self.line(&format!("  {change}"));
+            self.line(Tone::Plain, format!("  {change}"));
         }
         for refusal in &object.refusals {
             let field = if refusal.field.is_empty() { String::new() } else { format!("{}: ", refusal.field) };
-            self.line(&format!("  {field}{}", refusal.message));
+            self.line(Tone::Bad, format!("  {field}{}", refusal.message));
         }
     }
 
@@ -67,23 +67,21 @@ impl Page {
         let hidden = if steps.len() > MOST_STEPS { steps.len() - MOST_STEPS } else { 0 };
         for (index, step) in steps.iter().enumerate() {
             if hidden > 0 && index == MOST_STEPS - LAST_STEPS {
-                self.line(&format!("       ... {hidden} more steps; --output yaml has all"));
+                self.line(Tone::Faint, format!("       ... {hidden} more steps; --output yaml has all"));
             }
             let is_hidden = hidden > 0 && (MOST_STEPS - LAST_STEPS..steps.len() - LAST_STEPS).contains(&index);
             if !is_hidden {
-                let step = self.palette.paint(tone(step), step);
-                self.line(&format!("  {:>3}. {step}", index + 1));
+                self.line(tone(step), format!("  {:>3}. {step}", index + 1));
             }
         }
         if !steps.is_empty() || !matches!(forecast.verdict, Verdict::Completes) {
             let tone = if forecast.verdict.is_good() { Tone::Good } else { Tone::Bad };
-            let verdict = self.palette.paint(tone, &forecast.verdict);
-            self.line(&format!("       {verdict}"));
+            self.line(tone, format!("       {}", forecast.verdict));
         }
         self.claims(&forecast.claims);
         for budget in &forecast.budgets {
             let (name, now, least) = (&budget.name, budget.allowed_now, budget.allowed_least);
-            self.line(&format!("  budget {name} allows {now} evictions now, and {least} at the worst moment on the way"));
+            self.line(Tone::Plain, format!("  budget {name} allows {now} evictions now, and {least} at the worst moment on the way"));
             if !budget.exceeded_by.is_empty() {
                 let pods = few(budget.exceeded_by.iter().map(String::as_str));
                 let warning =
@@ -105,12 +103,11 @@ impl Page {
         for (tone, what, wanted) in groups {
             let names: Vec<_> = of(wanted).map(|outlook| outlook.claim.as_str()).collect();
             if !names.is_empty() {
-                let line = self.palette.paint(tone, format!("  claims {what}: {}", few(names.into_iter())));
-                self.line(&line);
+                self.line(tone, format!("  claims {what}: {}", few(names.into_iter())));
             }
         }
         for grown in of(|fate| matches!(fate, Fate::Grown { .. })) {
-            self.line(&format!("  claim {grown}"));
+            self.line(Tone::Good, format!("  claim {grown}"));
         }
     }
 
@@ -129,8 +126,7 @@ impl Page {
         }
         assumed.extend(report.blind_spots.iter().cloned());
         for assumption in assumed {
-            let line = self.palette.paint(Tone::Faint, format!("Assumed: {assumption}."));
-            self.line(&line);
+            self.line(Tone::Faint, format!("Assumed: {assumption}."));
         }
     }
 
@@ -151,7 +147,7 @@ impl Page {
             let told: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
             if told.is_empty() { "none".to_owned() } else { told.join(", ") }
         };
-        let _ = writeln!(self.text, "Plan: pods {}; objects {}.", part(&pods), part(&objects));
+        self.line(Tone::Title, format!("Plan: pods {}; objects {}.", part(&pods), part(&objects)));
     }
 }
 

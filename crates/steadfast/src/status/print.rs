@@ -28,7 +28,8 @@ fn title(portrait: &Portrait, palette: Palette) -> String {
         Some(current) => format!("from revision {current} to {update_revision}"),
         None => format!("revision {update_revision}"),
     };
-    format!("{} {ready} of {replicas} ready, {rollout}", palette.paint(Tone::Title, format!("{namespace}/{name}")))
+    let rest = palette.paint(Tone::Plain, format!("{ready} of {replicas} ready, {rollout}"));
+    format!("{} {rest}", palette.paint(Tone::Title, format!("{namespace}/{name}")))
 }
 
 /// What is waited for, or done next.
@@ -95,7 +96,7 @@ pub(super) fn news(before: Option<&Portrait>, now: &Portrait) -> Vec<String> {
     let place = format!("{}/{}", now.namespace, now.name);
     let line = |tile: &Tile| {
         let cells = cells(tile).into_iter().filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join("  ");
-        format!("{}/{cells}", now.namespace)
+        Palette::none().paint(Tone::Plain, format!("{}/{cells}", now.namespace))
     };
     let gone = before.into_iter().flat_map(|before| &before.tiles).filter(|tile| now.tiles.iter().all(|other| other.pod != tile.pod));
     let mut lines: Vec<_> = gone.map(|tile| format!("{}/{}  gone", now.namespace, tile.pod)).collect();
