@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use apiserver::certificates::{CertificateError, Certificates};
 use http::{Method, Request};
-use kube::api::{ListParams, ObjectList};
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::Status;
-use kube::{Api, Client, Config, Resource};
+use kube::{Client, Config, Resource};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -47,6 +49,12 @@ pub enum ConnectError {
     Late { doing: String, server: String },
     #[error("{doing}: {}", .status.message)]
     Refused { doing: String, status: Box<Status> },
+    #[error("{doing}: the answer can't be read: {source}")]
+    Malformed {
+        doing: String,
+        #[source]
+        source: serde_json::Error,
+    },
     #[error("{doing}: {source}")]
     Failed {
         doing: String,
@@ -138,23 +146,64 @@ impl Server {
         self.ask(doing, self.client.request(request)).await
     }
 
-    /// All objects of a kind, page by page.
-    pub async fn list<K>(&self, api: &Api<K>) -> Result<Vec<K>, ConnectError>
-    where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-    {
-        let doing = format!("list {}", K::plural(&()));
+    /// One object; `None` if there is none.
+    pub async fn find<K: Resource<DynamicType = ()> + DeserializeOwned>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<K>, ConnectError> {
+        let path = format!("{}/{name}", K::url_path(&(), Some(namespace)));
+        let found = self.get(&path).await?;
+        found
+            .map(|object| decode(&object.to_string()).map_err(|source| ConnectError::Malformed { doing: format!("get {path}"), source }))
+            .transpose()
+    }
+
+    /// All objects of a kind, in a namespace or in all.
+    pub async fn list<K: Resource<DynamicType = ()> + DeserializeOwned>(&self, namespace: Option<&str>) -> Result<Vec<K>, ConnectError> {
+        let path = K::url_path(&(), namespace);
+        let texts = self.list_texts(&path).await?;
+        let objects = texts.iter().map(|text| decode(text.get())).collect::<Result<Vec<K>, _>>();
+        objects.map_err(|source| ConnectError::Malformed { doing: format!("list {path}"), source })
+    }
+
+    /// All objects at a path, page by page.
+    async fn list_texts(&self, path: &str) -> Result<Vec<Box<RawValue>>, ConnectError> {
+        let doing = format!("list {path}");
         let mut parameters = ListParams::default().limit(PAGE);
         let mut found = Vec::new();
         loop {
-            let page: ObjectList<K> = self.ask(&doing, api.list(&parameters)).await?;
+            let request = kube::core::request::Request::new(path).list(&parameters);
+            let request =
+                request.map_err(|error| ConnectError::Failed { doing: doing.clone(), source: kube::Error::BuildRequest(error) })?;
+            let text = self.ask(&doing, self.client.request_text(request)).await?;
+            let page: Page = serde_json::from_str(&text).map_err(|source| ConnectError::Malformed { doing: doing.clone(), source })?;
             found.extend(page.items);
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            match page.metadata.r#continue.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = parameters.continue_token(&token),
                 None => return Ok(found),
             }
         }
     }
+}
+
+/// A page of a list.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: PageMeta,
+    #[serde(default)]
+    items: Vec<Box<RawValue>>,
+}
+
+#[derive(Default, Deserialize)]
+struct PageMeta {
+    r#continue: Option<String>,
+}
+
+/// From bytes, as everywhere else: so the program has one decoder per kind.
+pub fn decode<K: DeserializeOwned>(object: &str) -> Result<K, serde_json::Error> {
+    serde_json::from_slice(object.as_bytes())
 }
 
 impl ConnectError {

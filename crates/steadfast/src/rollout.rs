@@ -7,7 +7,6 @@ use std::time::Duration;
 use http::Method;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::jiff::{Timestamp, Unit};
-use kube::Api;
 use plan::statefulset::{WaitingOn, template_in};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -48,8 +47,7 @@ impl Work {
     async fn on(target: &Target) -> Result<Self, Failure> {
         let server = connect(&target.connection).await?;
         let name = target.set.0.clone();
-        let api = Api::<StatefulSet>::namespaced(server.client.clone(), &server.namespace);
-        let found = server.ask(&format!("get statefulset {name}"), api.get_opt(&name)).await?;
+        let found = server.find(&server.namespace, &name).await?;
         let missing = || Failure::NoSuchSet { namespace: server.namespace.clone(), name: name.clone() };
         Ok(Self { set: found.ok_or_else(missing)?, name, server })
     }
@@ -97,9 +95,8 @@ impl Work {
 
     /// The set's revisions, oldest first.
     async fn history(&self) -> Result<Vec<ControllerRevision>, Failure> {
-        let api = Api::<ControllerRevision>::namespaced(self.server.client.clone(), &self.server.namespace);
         let uid = self.set.metadata.uid.as_deref();
-        let mut history = self.server.list(&api).await?;
+        let mut history: Vec<ControllerRevision> = self.server.list(Some(&self.server.namespace)).await?;
         history.retain(|revision| {
             let mut owners = revision.metadata.owner_references.iter().flatten();
             owners.any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)

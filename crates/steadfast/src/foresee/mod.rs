@@ -24,7 +24,7 @@ pub use present::Surroundings;
 
 use crate::arguments::{Format, Plan};
 use crate::colour::Palette;
-use crate::connect::connect;
+use crate::connect::{connect, decode};
 use crate::failure::Failure;
 use present::{Changes, Scene};
 use proposal::{Proposal, Refusal, propose};
@@ -91,13 +91,13 @@ fn is_set(proposal: &Proposal) -> bool {
 }
 
 fn read_set(value: &Value) -> Option<StatefulSet> {
-    serde_json::from_value(value.clone()).ok()
+    decode(&value.to_string()).ok()
 }
 
 /// What would be there of one kind of the core.
 fn typed<K: DeserializeOwned>(proposals: &[Proposal], kind: &str) -> Vec<K> {
     let outcomes = proposals.iter().filter(|proposal| proposal.kind == kind).filter_map(|proposal| proposal.outcome.as_ref().ok());
-    outcomes.filter_map(|object| serde_json::from_value(object.clone()).ok()).collect()
+    outcomes.filter_map(|object| decode(&object.to_string()).ok()).collect()
 }
 
 impl ObjectReport {

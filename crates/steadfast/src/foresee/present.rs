@@ -9,7 +9,6 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
 use plan::forecast::{NewPods, Places, Present, World};
 use plan::statefulset::{Observed, ordinal_of};
 
@@ -26,12 +25,9 @@ pub struct Surroundings {
 impl Surroundings {
     /// Asks for all that sets of a namespace depend on.
     pub async fn fetch(server: &Server, namespace: &str) -> Result<Self, ConnectError> {
-        let (pods, claims, revisions) = (
-            Api::<Pod>::namespaced(server.client.clone(), namespace),
-            Api::<PersistentVolumeClaim>::namespaced(server.client.clone(), namespace),
-            Api::<ControllerRevision>::namespaced(server.client.clone(), namespace),
-        );
-        let (pods, claims, revisions) = futures::try_join!(server.list(&pods), server.list(&claims), server.list(&revisions))?;
+        let there = Some(namespace);
+        let (pods, claims, revisions): (Vec<Pod>, Vec<PersistentVolumeClaim>, Vec<ControllerRevision>) =
+            futures::try_join!(server.list(there), server.list(there), server.list(there))?;
         let named = |claim: PersistentVolumeClaim| (claim.metadata.name.clone().unwrap_or_default(), Arc::new(claim));
         Ok(Self {
             pods: pods.into_iter().map(Arc::new).collect(),
@@ -87,7 +83,7 @@ impl Scene {
         let mut scene = Self::default();
         for namespace in namespaces {
             let surroundings = Surroundings::fetch(server, namespace).await?;
-            let budgets = server.list(&Api::<PodDisruptionBudget>::namespaced(server.client.clone(), namespace)).await;
+            let budgets = server.list::<PodDisruptionBudget>(Some(namespace)).await;
             let budgets = scene.if_visible(budgets, "PodDisruptionBudgets are not looked at")?.unwrap_or_default();
             scene.namespaces.insert(namespace.to_owned(), (surroundings, budgets));
         }
@@ -151,16 +147,8 @@ fn named_budget(budget: &PodDisruptionBudget) -> (String, &PodDisruptionBudget) 
 }
 
 async fn places(server: &Server) -> Result<Places, ConnectError> {
-    let client = || server.client.clone();
-    let (nodes, namespaces, pods) = (Api::<Node>::all(client()), Api::<Namespace>::all(client()), Api::<Pod>::all(client()));
-    let (volumes, classes) = (Api::<PersistentVolume>::all(client()), Api::<StorageClass>::all(client()));
-    let (nodes, namespaces, pods, volumes, classes) = futures::try_join!(
-        server.list(&nodes),
-        server.list(&namespaces),
-        server.list(&pods),
-        server.list(&volumes),
-        server.list(&classes)
-    )?;
+    let (nodes, namespaces, pods, volumes, classes): (Vec<Node>, Vec<Namespace>, Vec<Pod>, Vec<PersistentVolume>, Vec<StorageClass>) =
+        futures::try_join!(server.list(None), server.list(None), server.list(None), server.list(None), server.list(None))?;
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
     Ok(Places::new(&nodes, &namespaces, &pods, volumes, classes))
 }

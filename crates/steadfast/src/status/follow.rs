@@ -7,7 +7,6 @@ use informer::{Informer, Subscription};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Api;
-use kube::runtime::watcher;
 use tokio::time::timeout;
 
 use crate::connect::Server;
@@ -40,10 +39,10 @@ impl Views {
         let (client, namespace) = (|| server.client.clone(), &server.namespace);
         let views = Self {
             namespace: namespace.clone(),
-            sets: Informer::start(Api::namespaced(client(), namespace), watcher::Config::default()),
-            pods: Informer::start(Api::namespaced(client(), namespace), watcher::Config::default()),
-            claims: Informer::start(Api::namespaced(client(), namespace), watcher::Config::default()),
-            revisions: Informer::start(Api::namespaced(client(), namespace), watcher::Config::default()),
+            sets: Informer::start(Api::namespaced(client(), namespace)),
+            pods: Informer::start(Api::namespaced(client(), namespace)),
+            claims: Informer::start(Api::namespaced(client(), namespace)),
+            revisions: Informer::start(Api::namespaced(client(), namespace)),
         };
         let synced = async {
             futures::join!(views.sets.synced(), views.pods.synced(), views.claims.synced(), views.revisions.synced());

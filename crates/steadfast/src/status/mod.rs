@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::jiff::Timestamp;
-use kube::Api;
 
 pub use follow::Views;
 pub use portrait::{Portrait, portray};
@@ -43,10 +42,9 @@ pub async fn run(arguments: Status) -> Result<ExitCode, Failure> {
 
 /// The sets that are meant.
 async fn fetch(server: &Server, name: Option<&SetName>) -> Result<Vec<Arc<StatefulSet>>, Failure> {
-    let api = Api::<StatefulSet>::namespaced(server.client.clone(), &server.namespace);
     match name {
-        None => Ok(server.list(&api).await?.into_iter().map(Arc::new).collect()),
-        Some(SetName(name)) => match server.ask(&format!("get statefulset {name}"), api.get_opt(name)).await? {
+        None => Ok(server.list(Some(&server.namespace)).await?.into_iter().map(Arc::new).collect()),
+        Some(SetName(name)) => match server.find(&server.namespace, name).await? {
             Some(set) => Ok(vec![Arc::new(set)]),
             None => Err(Failure::NoSuchSet { namespace: server.namespace.clone(), name: name.clone() }),
         },
