@@ -138,6 +138,22 @@ impl<'a> Member<'a> {
     }
 }
 
+/// What a pod tells of its own prospects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodHealth {
+    pub was_never_ready: bool,
+    /// A container of it fails again and again.
+    pub fails_again_and_again: bool,
+    /// What keeps it from being ready, as far as it says.
+    pub trouble: Option<String>,
+}
+
+/// What a pod tells of its own prospects.
+pub fn health_of(pod: &Pod, now: Timestamp) -> PodHealth {
+    let member = Member::of(0, pod, SignedDuration::ZERO, now);
+    PodHealth { was_never_ready: member.was_never_ready(), fails_again_and_again: member.is_hopeless(), trouble: member.trouble() }
+}
+
 fn health(pod: &Pod, min_ready: SignedDuration, now: Timestamp) -> Health {
     match phase(pod) {
         Some("Failed" | "Succeeded") => Health::Ended,

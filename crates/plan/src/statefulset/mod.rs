@@ -42,7 +42,10 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 pub use action::{Action, DeleteReason};
 pub use identity::{ordinal_of, parent_of};
+pub use member::{PodHealth, health_of};
 pub use status::differs as status_differs;
+pub(crate) use template::same_field;
+pub use template::template_in;
 pub use waiting::WaitingOn;
 
 use claims::ClaimName;
