@@ -9,7 +9,7 @@ use store::{Change, CommitError, Expected};
 
 use crate::admit::{Operation, Request};
 use crate::context::Context;
-use crate::document;
+use crate::document::Text;
 use crate::error::ApiError;
 use crate::stored::{self, Current};
 use crate::strategy;
@@ -68,7 +68,7 @@ pub async fn delete_after(
         context.shared.admission.admit(&request, &mut *object).await?.keep();
         change(&mut *object);
         let step = step(&mut *object, options, strategy::of(resource).grace_period_seconds(&*current.object), now());
-        match carry_out(context, target, step, &*object, &current).await {
+        match carry_out(context, target, step, &mut *object, &current).await {
             Err(CommitError::Conflict(Some(entry))) => current = Current::new(resource, *entry)?,
             Err(CommitError::Conflict(None)) => return Err(stored::not_found(resource, name)),
             Err(error) => return Err(stored::commit_error(&error)),
@@ -82,10 +82,10 @@ async fn carry_out(
     context: &Context<'_>,
     target: Target<'_>,
     step: Step,
-    object: &dyn Object,
+    object: &mut dyn Object,
     current: &Current,
 ) -> Result<Outcome, CommitError> {
-    let draft = document::draft(target.resource, object);
+    let draft = Text::of(target.resource, object).draft(&current.managed);
     let expected = Expected::At(current.entry.revision);
     let unwritten = draft.at(current.entry.revision);
     let uid = object.meta().uid.clone().unwrap_or_default();

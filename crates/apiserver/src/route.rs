@@ -5,8 +5,9 @@ use kinds::registry::{self, Subresource};
 use kinds::{Resource, Scope};
 
 use crate::error::ApiError;
+use crate::field::{FieldError, Path};
 use crate::patch::PatchType;
-use crate::query::{ListOptions, Query, WriteOptions, percent_decoded};
+use crate::query::{ApplyOptions, ListOptions, Query, WriteOptions, percent_decoded};
 
 /// What a request asks for.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub enum Verb {
     Create(WriteOptions),
     Update(WriteOptions),
     Patch(PatchType, WriteOptions),
+    /// A patch that applies a configuration.
+    Apply(ApplyOptions),
     Delete(WriteOptions),
     DeleteCollection(ListOptions, WriteOptions),
 }
@@ -72,7 +75,7 @@ impl Verb {
             Self::Watch(_) => "watch",
             Self::Create(_) => "create",
             Self::Update(_) => "update",
-            Self::Patch(..) => "patch",
+            Self::Patch(..) | Self::Apply(_) => "patch",
             Self::Delete(_) => "delete",
             Self::DeleteCollection(..) => "deletecollection",
         }
@@ -166,7 +169,7 @@ fn verb(
         (_, _, Some(Subresource::Log)) => return Err(ApiError::MethodNotAllowed),
         (&Method::POST, true, None) if !everywhere => Verb::Create(WriteOptions::read(query, "CreateOptions")?),
         (&Method::PUT, false, _) => Verb::Update(WriteOptions::read(query, "UpdateOptions")?),
-        (&Method::PATCH, false, _) => Verb::Patch(patch_type(headers)?, WriteOptions::read(query, "PatchOptions")?),
+        (&Method::PATCH, false, _) => patch(query, headers)?,
         (&Method::DELETE, false, None) => Verb::Delete(WriteOptions::read(query, "DeleteOptions")?),
         (&Method::DELETE, true, None) if resource.delete_collection && !everywhere => {
             Verb::DeleteCollection(ListOptions::read(query, resource, false)?, WriteOptions::read(query, "DeleteOptions")?)
@@ -175,19 +178,27 @@ fn verb(
     })
 }
 
-fn patch_type(headers: &HeaderMap) -> Result<PatchType, ApiError> {
+fn patch(query: &Query, headers: &HeaderMap) -> Result<Verb, ApiError> {
     let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match content_type.split(';').next().unwrap_or_default().trim() {
-        "application/json-patch+json" => Ok(PatchType::Json),
-        "application/merge-patch+json" => Ok(PatchType::Merge),
-        "application/strategic-merge-patch+json" => Ok(PatchType::Strategic),
-        other => Err(ApiError::UnsupportedMediaType {
-            message: format!(
+    let patch_type = match content_type.split(';').next().unwrap_or_default().trim() {
+        "application/json-patch+json" => PatchType::Json,
+        "application/merge-patch+json" => PatchType::Merge,
+        "application/strategic-merge-patch+json" => PatchType::Strategic,
+        "application/apply-patch+yaml" => return ApplyOptions::read(query).map(Verb::Apply),
+        other => {
+            let message = format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: \
-                 application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
-            ),
-        }),
+                 application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
+                 application/apply-patch+yaml"
+            );
+            return Err(ApiError::UnsupportedMediaType { message });
+        }
+    };
+    if query.all("force").next().is_some() {
+        let error = FieldError::forbidden(Path::new("force"), "may not be specified for non-apply patch");
+        return Err(ApiError::InvalidOptions { kind: "PatchOptions", errors: vec![error] });
     }
+    Ok(Verb::Patch(patch_type, WriteOptions::read(query, "PatchOptions")?))
 }
 
 #[cfg(test)]

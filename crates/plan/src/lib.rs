@@ -5,6 +5,7 @@
 pub mod binding;
 pub mod disruption;
 pub mod endpoints;
+pub mod forecast;
 pub mod garbage;
 pub mod namespaces;
 pub mod nodes;
