@@ -11,13 +11,14 @@ use store::{Change, CommitError, Expected, Range};
 use super::{success, target};
 use crate::context::Context;
 use crate::decode::{self, Decoded};
+use crate::document::{self, Text};
 use crate::error::ApiError;
 use crate::query::{self, WriteOptions};
 use crate::respond::Response;
 use crate::route::Call;
 use crate::stored::{self, Current};
 use crate::writes::{self, Part, Target};
-use crate::{deletion, document, eviction, keys};
+use crate::{deletion, eviction, keys};
 
 /// How often an eviction is tried when others change the pod or its budget meanwhile.
 const ATTEMPTS: usize = 256;
@@ -111,7 +112,7 @@ async fn hold_at_gate(context: &Context<'_>, wish: &Wish<'_>, pod: &Pod) -> Resu
         }
         Ok(Decoded { object, warnings: Vec::new() })
     };
-    let target = Target { repeatable: true, ..target(wish.call, wish.dry_run) };
+    let target = Target { repeatable: true, ..target(context, wish.call, wish.dry_run) };
     writes::change(context, target, Part::Internal, make).await?;
     Err(refusal)
 }
@@ -134,7 +135,7 @@ async fn take(context: &Context<'_>, wish: &Wish<'_>, mut guard: Current) -> Res
     if wish.dry_run {
         return Ok(Attempt::Evicted);
     }
-    let change = Change::Put(document::draft(resource, budget));
+    let change = Change::Put(Text::of(resource, budget).draft(&guard.managed));
     match context.shared.store.commit(&guard.entry.key, Expected::At(guard.entry.revision), change).await {
         Ok(_) => Ok(Attempt::Evicted),
         Err(CommitError::Conflict(_)) => Ok(Attempt::Overtaken),
@@ -162,5 +163,5 @@ async fn delete(context: &Context<'_>, wish: &Wish<'_>, pod: &Pod, unchanged: bo
             eviction::explain(pod, deletion::now());
         }
     };
-    deletion::delete_after(context, target(wish.call, wish.dry_run), &options, explain).await.map(drop)
+    deletion::delete_after(context, target(context, wish.call, wish.dry_run), &options, explain).await.map(drop)
 }
