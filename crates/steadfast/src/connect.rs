@@ -43,7 +43,7 @@ pub enum ConnectError {
         doing: String,
         server: String,
         #[source]
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
     #[error("{doing}: the API server {server} did not answer within {} s; try again when it is less busy", PATIENCE.as_secs())]
     Late { doing: String, server: String },
@@ -59,7 +59,7 @@ pub enum ConnectError {
     Failed {
         doing: String,
         #[source]
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
 }
 
@@ -80,7 +80,7 @@ pub async fn connect(connection: &Connection) -> Result<Server, ConnectError> {
     config.connect_timeout = Some(CONNECT_PATIENCE);
     let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let namespace = connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let failed = |source| ConnectError::Failed { doing: format!("prepare to talk to {url}"), source };
+    let failed = |source: kube::Error| ConnectError::Failed { doing: format!("prepare to talk to {url}"), source: source.into() };
     let client = Client::try_from(config).map_err(failed)?;
     Ok(Server { client, namespace, url })
 }
@@ -122,9 +122,9 @@ impl Server {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status))) => Err(ConnectError::Refused { doing, status }),
             Ok(Err(source @ (kube::Error::HyperError(_) | kube::Error::Service(_)))) => {
-                Err(ConnectError::Unreachable { doing, server: self.url.clone(), source })
+                Err(ConnectError::Unreachable { doing, server: self.url.clone(), source: source.into() })
             }
-            Ok(Err(source)) => Err(ConnectError::Failed { doing, source }),
+            Ok(Err(source)) => Err(ConnectError::Failed { doing, source: source.into() }),
             Err(_) => Err(ConnectError::Late { doing, server: self.url.clone() }),
         }
     }
@@ -141,8 +141,9 @@ impl Server {
     /// Sends a body.
     pub async fn send(&self, doing: &str, method: Method, path: &str, media: &str, body: Vec<u8>) -> Result<Value, ConnectError> {
         let request = Request::builder().method(method).uri(path).header("Content-Type", media).header("Accept", "application/json");
-        let request =
-            request.body(body).map_err(|error| ConnectError::Failed { doing: doing.to_owned(), source: kube::Error::HttpError(error) })?;
+        let request = request
+            .body(body)
+            .map_err(|error| ConnectError::Failed { doing: doing.to_owned(), source: Box::new(kube::Error::HttpError(error)) })?;
         self.ask(doing, self.client.request(request)).await
     }
 
@@ -174,8 +175,8 @@ impl Server {
         let mut found = Vec::new();
         loop {
             let request = kube::core::request::Request::new(path).list(&parameters);
-            let request =
-                request.map_err(|error| ConnectError::Failed { doing: doing.clone(), source: kube::Error::BuildRequest(error) })?;
+            let request = request
+                .map_err(|error| ConnectError::Failed { doing: doing.clone(), source: Box::new(kube::Error::BuildRequest(error)) })?;
             let text = self.ask(&doing, self.client.request_text(request)).await?;
             let page: Page = serde_json::from_str(&text).map_err(|source| ConnectError::Malformed { doing: doing.clone(), source })?;
             found.extend(page.items);

@@ -1,4 +1,6 @@
-//! Results for programs.
+//! Results on standard output.
+
+use std::io::Write;
 
 use serde::Serialize;
 
@@ -13,4 +15,10 @@ pub fn structured(result: &impl Serialize, format: Format) -> Result<String, Fai
         Format::Yaml => serde_saphyr::to_string(&value).map_err(|error| unwritable(error.to_string())),
         Format::Json | Format::Text => Ok(format!("{value:#}\n")),
     }
+}
+
+/// Prints a text; whether anybody reads it. A reader that has gone away, such as `head`, has seen what it wanted.
+pub fn say(text: &str) -> bool {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::arguments::{RolloutVerb, Target};
 use crate::connect::{Server, connect};
 use crate::failure::Failure;
+use crate::output::say;
 use crate::status::{Portrait, Views, portray};
 
 /// While this is `"true"` on a set, no pod is updated.
@@ -84,7 +85,7 @@ impl Work {
             wanted_revision(&history, number).map_err(|reason| Failure::Message(format!("statefulset {}: {reason}", self.name)))?;
         let newest = history.last().and_then(template_in);
         if newest == template_in(revision) {
-            println!("statefulset.apps/{} skipped rollback (current template already matches revision {})", self.name, revision.revision);
+            self.say(&format!("skipped rollback (current template already matches revision {})", revision.revision));
             return Ok(());
         }
         let data = revision.data.as_ref().map(|data| &data.0).unwrap_or(&Value::Null);
@@ -113,7 +114,7 @@ impl Work {
     }
 
     fn say(&self, done: &str) {
-        println!("statefulset.apps/{} {done}", self.name);
+        say(&format!("statefulset.apps/{} {done}\n", self.name));
     }
 
     /// Tells of each step until the rollout is complete, stalls, or takes too long.
@@ -131,7 +132,7 @@ impl Work {
             let progress = Progress::of(&set, &portrait);
             let line = format!("{}: {progress}", self.name);
             if line != told {
-                println!("{line}");
+                say(&format!("{line}\n"));
                 told = line;
             }
             match progress {

@@ -93,7 +93,10 @@ struct Run {
     neighbours: Vec<Arc<Pod>>,
     ledgers: Vec<Ledger>,
     steps: Vec<Step>,
+    /// By uid.
     presumed_unready: BTreeSet<String>,
+    /// The pods that are there today, by uid.
+    of_today: BTreeSet<String>,
     new_pods: NewPods,
     is_new: bool,
 }
@@ -106,6 +109,7 @@ impl Run {
         let unready = world.pods.values().filter(|pod| is_own(pod, &world) && !looks(pod) && stays_unready(pod, world.now));
         Self {
             presumed_unready: unready.map(|pod| uid(pod).to_owned()).collect(),
+            of_today: world.pods.values().map(|pod| uid(pod).to_owned()).collect(),
             places: present.places.clone(),
             neighbours: present.neighbours.clone(),
             ledgers: present.budgets.iter().filter_map(Ledger::of).collect(),
@@ -187,7 +191,7 @@ impl Run {
         if !leaves && let Err(is_news) = self.find_place(pod) {
             return is_news;
         }
-        let never_ready = self.new_pods == NewPods::NeverReady && self.is_foreseen_at_new_revision(pod);
+        let never_ready = self.new_pods == NewPods::NeverReady && self.is_new_at_new_revision(pod);
         if !self.world.advance_pod(name, |_| never_ready) {
             return false;
         }
@@ -222,12 +226,12 @@ impl Run {
         self.places.iter_mut().for_each(|places| places.remove(pod));
     }
 
-    fn is_foreseen_at_new_revision(&self, pod: &Pod) -> bool {
+    fn is_new_at_new_revision(&self, pod: &Pod) -> bool {
         let revision = pod.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL));
         let status = self.world.set.status.as_ref();
         let update = status.and_then(|status| status.update_revision.as_ref());
         let changes = self.is_new || update != status.and_then(|status| status.current_revision.as_ref());
-        uid(pod).starts_with("foreseen-") && changes && revision == update
+        !self.of_today.contains(uid(pod)) && changes && revision == update
     }
 
     /// Goes on to the moment when time alone changes what to do.

@@ -26,6 +26,7 @@ use crate::arguments::{Format, Plan};
 use crate::colour::Palette;
 use crate::connect::{connect, decode};
 use crate::failure::Failure;
+use crate::output::{say, structured};
 use present::{Changes, Scene};
 use proposal::{Proposal, Refusal, propose};
 
@@ -79,10 +80,10 @@ pub async fn run(arguments: Plan) -> Result<ExitCode, Failure> {
     });
     let sets = forecasts.collect();
     let report = Report { sets, objects: proposals.iter().map(ObjectReport::of).collect(), blind_spots: scene.blind_spots };
-    match arguments.output {
-        Format::Text => print!("{}", print::text(&report, Palette::of_standard_output())),
-        format => print!("{}", crate::output::structured(&report, format)?),
-    }
+    say(&match arguments.output {
+        Format::Text => print::text(&report, Palette::of_standard_output()),
+        format => structured(&report, format)?,
+    });
     Ok(report.exit_code())
 }
 

@@ -64,7 +64,7 @@ impl Page {
 
     fn forecast(&mut self, forecast: &Forecast) {
         let steps = shown(&forecast.steps);
-        let hidden = if steps.len() > MOST_STEPS { steps.len() - MOST_STEPS } else { 0 };
+        let hidden = steps.len().saturating_sub(MOST_STEPS);
         for (index, step) in steps.iter().enumerate() {
             if hidden > 0 && index == MOST_STEPS - LAST_STEPS {
                 self.line(Tone::Faint, format!("       ... {hidden} more steps; --output yaml has all"));

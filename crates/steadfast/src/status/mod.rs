@@ -4,7 +4,7 @@ mod follow;
 mod portrait;
 mod print;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use crate::colour::Palette;
 use crate::connect::{Server, connect};
 use crate::failure::Failure;
 use crate::foresee::Surroundings;
+use crate::output::{say, structured};
 
 /// Moves to the upper left corner and clears the screen.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
@@ -34,8 +35,12 @@ pub async fn run(arguments: Status) -> Result<ExitCode, Failure> {
     let portraits = portraits(sets, &surroundings);
     match arguments.output {
         Format::Text if portraits.is_empty() => eprintln!("there are no StatefulSets in namespace {}", server.namespace),
-        Format::Text => print!("{}", page(&portraits, Palette::of_standard_output())),
-        format => print!("{}", crate::output::structured(&portraits, format)?),
+        Format::Text => {
+            say(&page(&portraits, Palette::of_standard_output()));
+        }
+        format => {
+            say(&structured(&portraits, format)?);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -99,11 +104,10 @@ impl Screen {
             Format::Text if self.redraws => format!("{CLEAR}{}", page(&portraits, Palette::of_standard_output())),
             Format::Text => self.news(&portraits),
             Format::Json => format!("{}\n", serde_json::json!(portraits)),
-            Format::Yaml => format!("---\n{}", crate::output::structured(&portraits, Format::Yaml)?),
+            Format::Yaml => format!("---\n{}", structured(&portraits, Format::Yaml)?),
         };
         self.shown = Some(portraits);
-        let mut out = std::io::stdout();
-        Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok())
+        Ok(say(&text))
     }
 
     fn news(&self, portraits: &[Portrait]) -> String {
