@@ -16,6 +16,7 @@ mod deletion;
 mod discovery;
 mod document;
 pub mod error;
+mod eviction;
 mod expiry;
 pub mod field;
 pub mod keys;
@@ -43,4 +44,4 @@ mod writes;
 
 pub use config::{Config, Limits, NodeDialer, Stream};
 pub use respond::{Body, BodyError, Response};
-pub use server::Server;
+pub use server::{InProcess, Server};

@@ -107,6 +107,7 @@ async fn create_named(
     let managed = managed.unwrap_or_else(|| begin_account(target, &mut *object));
     let request = Request { resource, operation: Operation::Create, namespace, name: &name, old: None, user: context.user, dry_run };
     let admitted = context.shared.admission.admit(&request, &mut *object).await?;
+    warnings.extend_from_slice(&admitted.warnings);
     strategy.prepare_create(&mut *object);
     fill_system_fields(resource, &mut *object);
     let mut errors = metadata::validate_create(object.meta(), resource, strategy);
@@ -124,11 +125,8 @@ async fn create_named(
         return Ok(Bytes::from(crate::views::to_stored(resource, &*object).to_json()));
     }
     let draft = Text::of(resource, &mut *object).draft(&managed);
-    match context.shared.store.commit(&key, Expected::Absent, Change::Put(draft)).await {
-        Ok(event) => {
-            admitted.keep();
-            event.document.as_ref().map(|document| document.json().clone()).ok_or_else(lost)
-        }
+    match admitted.store(&context.shared.store, key, Change::Put(draft)).await {
+        Ok(event) => event.document.as_ref().map(|document| document.json().clone()).ok_or_else(lost),
         Err(CommitError::Conflict(_)) => Err(exists()),
         Err(error) => Err(stored::commit_error(&error)),
     }
@@ -280,6 +278,7 @@ async fn prepare(
     let errors = change_errors(strategy, part, object, old);
     invalid(resource, name, errors)?;
     if part == Part::Main {
+        proposal.warnings.extend_from_slice(&admitted.warnings);
         proposal.warnings.extend(strategy.warnings(object));
     }
     Ok(admitted)

@@ -3,7 +3,9 @@
 
 mod apply;
 mod errors;
+mod evictions;
 mod harness;
+mod limits;
 mod lists;
 mod network;
 mod objects;
