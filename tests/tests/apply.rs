@@ -81,7 +81,7 @@ fn conflicts_are_shown_and_can_be_forced() {
     applied(&cluster, &[], &without);
     let data = cluster.get(&["configmap", "settings"])["data"].clone();
     assert_eq!((&data["color"], &data["size"]), (&Value::from("blue"), &Value::from("large")), "the painter's field stays");
-    let unknown = refused(&cluster, &[], &MAP.replace("data:", "date:"));
+    let unknown = refused(&cluster, &[], &MAP.replace("\ndata:", "\ndate:"));
     assert!(unknown.contains(".date: field not declared in schema"), "{unknown}");
 }
 

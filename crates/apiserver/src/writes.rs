@@ -147,6 +147,7 @@ fn lost() -> ApiError {
 /// Puts the object where the request's path says; refuses one that says otherwise.
 fn place(target: Target<'_>, object: &mut dyn Object) -> Result<(), ApiError> {
     let meta = object.meta_mut();
+    metadata::drop_empty(meta);
     match meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
         Some(namespace) if namespace != target.namespace && target.resource.is_namespaced() => {
             Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"))

@@ -74,6 +74,15 @@ pub fn restore(meta: &mut ObjectMeta, old: &ObjectMeta) {
     meta.deletion_timestamp.clone_from(&old.deletion_timestamp);
     meta.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
     meta.self_link = None;
+    drop_empty(meta);
+}
+
+/// Leaves out lists and maps of nothing, as upstream's encoder does: else clients would see differences where none are.
+pub fn drop_empty(meta: &mut ObjectMeta) {
+    meta.annotations = meta.annotations.take().filter(|annotations| !annotations.is_empty());
+    meta.labels = meta.labels.take().filter(|labels| !labels.is_empty());
+    meta.finalizers = meta.finalizers.take().filter(|finalizers| !finalizers.is_empty());
+    meta.owner_references = meta.owner_references.take().filter(|references| !references.is_empty());
 }
 
 fn common(meta: &ObjectMeta, path: &Path) -> Vec<FieldError> {

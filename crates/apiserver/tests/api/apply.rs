@@ -363,6 +363,18 @@ async fn ownership_survives_restatement_by_clients_and_deletion() {
 }
 
 #[tokio::test]
+async fn what_is_written_differently_but_means_the_same_is_not_written_again() {
+    let harness = Harness::new().await;
+    let mut set = full_set("web");
+    set["metadata"]["labels"] = json!({});
+    set["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1000m"}});
+    let created = harness.applied(WEB, "me", &set).await;
+    assert!(created["metadata"]["labels"].is_null());
+    assert_eq!(created.pointer("/spec/template/spec/containers/0/resources/limits/cpu").unwrap(), "1");
+    assert_eq!(harness.applied(WEB, "me", &set).await, created);
+}
+
+#[tokio::test]
 async fn many_who_apply_at_once_all_succeed() {
     let harness = Harness::new().await;
     let apply = |number: usize| {
