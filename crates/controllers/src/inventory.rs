@@ -58,6 +58,11 @@ impl Inventory {
         Self { shared, _watching: Arc::new(watching) }
     }
 
+    /// A graph of nothing, for a process that follows no owners.
+    pub fn idle() -> Self {
+        Self { shared: Arc::default(), _watching: Arc::default() }
+    }
+
     /// Waits until every resource has been listed.
     pub async fn synced(&self) {
         let all = watched().count();
@@ -121,6 +126,12 @@ async fn follow(client: Client, resource: &'static Resource, shared: Arc<Shared>
                 let uid = Uid(object.metadata.uid.unwrap_or_default());
                 known.remove(&uid);
                 shared.remove(&uid);
+            }
+            // Not served here, so there is nothing of it; it may be served later.
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.is_not_found() => {
+                if std::mem::take(&mut first) {
+                    shared.listed.send_modify(|count| *count += 1);
+                }
             }
             Err(error) => tracing::warn!(resource = resource.qualified(), %error, "watch failed; it is tried again"),
         }

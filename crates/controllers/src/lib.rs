@@ -5,14 +5,18 @@
 
 pub mod binding;
 mod clock;
+pub mod election;
 pub mod endpoints;
 pub mod events;
+pub mod fence;
 pub mod garbage;
 mod gone;
 mod informers;
 mod inventory;
 pub mod namespaces;
 pub mod nodes;
+pub mod rights;
+pub mod roster;
 pub mod runtime;
 pub mod scheduler;
 pub mod service_accounts;

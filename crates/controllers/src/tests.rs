@@ -1,6 +1,6 @@
 //! The controllers at work against a small server, each story from what a user does to what they see.
 
-mod server;
+pub(crate) mod server;
 
 use std::future::pending;
 

@@ -1,6 +1,7 @@
 //! Feeds a view from a list and a watch.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,28 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::Watched;
 use crate::view::Shared;
 
-pub(crate) async fn run<K: Watched>(api: Api<K>, config: watcher::Config, shared: Arc<Shared<K>>) {
-    follow(watcher::watcher(api, config).backoff(Retry::default()), &shared).await;
+pub(crate) async fn run<W, K: Watched>(api: Api<W>, config: watcher::Config, read: fn(W) -> K, shared: Arc<Shared<K>>)
+where
+    W: Resource + DeserializeOwned + Clone + Debug + Send + 'static,
+{
+    let events = watcher::watcher(api, config).backoff(Retry::default());
+    follow(events.map(|event| event.map(|event| converted(event, read))), &shared).await;
+}
+
+fn converted<W, K>(event: Event<W>, read: fn(W) -> K) -> Event<K> {
+    match event {
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(read(object)),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(object) => Event::Apply(read(object)),
+        Event::Delete(object) => Event::Delete(read(object)),
+    }
 }
 
 /// Applies events until the stream ends.

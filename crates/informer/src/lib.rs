@@ -74,9 +74,29 @@ impl<K: Watched> Informer<K> {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(api: Api<K>, config: watcher::Config) -> Self {
+        Self::start_from(api, config, std::convert::identity)
+    }
+
+    /// As [`Informer::start`], for a kind that has another form on the wire.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_from<W>(api: Api<W>, config: watcher::Config, read: fn(W) -> K) -> Self
+    where
+        W: Resource + DeserializeOwned + Clone + Debug + Send + 'static,
+    {
         let shared = Arc::new(Shared::default());
-        let task = tokio::spawn(feed::run(api, config, shared.clone()));
+        let task = tokio::spawn(feed::run(api, config, read, shared.clone()));
         Self { shared, _watching: Arc::new(AbortOnDrop(task.abort_handle())) }
+    }
+
+    /// A view that is never filled, for a kind that nobody looks at.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn idle() -> Self {
+        let task = tokio::spawn(std::future::ready(()));
+        Self { shared: Arc::new(Shared::default()), _watching: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 
     /// Waits until the first list is complete.

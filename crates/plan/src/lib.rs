@@ -3,6 +3,7 @@
 //! Nothing here knows a clock, randomness, I/O, logging or an async runtime. Time enters as an argument.
 
 pub mod binding;
+pub mod election;
 pub mod endpoints;
 pub mod garbage;
 pub mod namespaces;

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use network::Cidr;
 
+mod controllers;
+
+pub use controllers::Controllers;
+
 /// The home of stateful applications: one binary that speaks the Kubernetes API.
 #[derive(Debug, Parser)]
 #[command(name = "steadfast", version, arg_required_else_help = true)]
@@ -22,6 +26,8 @@ pub enum Verb {
     Down(Down),
     /// Works with the images on this node
     Image(Image),
+    /// Runs our controllers against another API server, as ordinary clients of it
+    Controllers(Controllers),
 }
 
 /// Which instance a verb means.

@@ -5,13 +5,17 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod arguments;
+mod attach;
 mod bootstrap;
 mod control;
+mod controllers_verb;
 mod down;
 mod failure;
 mod images;
 mod instance;
 mod kubeconfig;
+mod roles;
+mod stop;
 mod up;
 mod worker;
 
@@ -44,6 +48,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Verb::Up(up) => up::run(up).await,
             Verb::Down(down) => down::run(down).await,
             Verb::Image(image) => images::run(image.verb).await,
+            Verb::Controllers(verb) => controllers_verb::run(verb).await,
         }
     })
 }

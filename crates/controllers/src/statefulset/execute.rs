@@ -13,6 +13,7 @@ use plan::statefulset::{Action, Plan, status_differs};
 use serde_json::{Value, json};
 
 use super::batches::steps;
+use super::wire::Sets;
 use super::{StatefulSets, Written};
 use crate::runtime::{ReconcileError, Writes, call};
 
@@ -33,7 +34,7 @@ struct Execution<'a> {
     pods: Api<Pod>,
     claims: Api<PersistentVolumeClaim>,
     revisions: Api<ControllerRevision>,
-    sets: Api<StatefulSet>,
+    sets: Sets,
     written: Mutex<Written>,
 }
 
@@ -47,7 +48,7 @@ impl<'a> Execution<'a> {
             pods: Api::namespaced(shell.client.clone(), namespace),
             claims: Api::namespaced(shell.client.clone(), namespace),
             revisions: Api::namespaced(shell.client.clone(), namespace),
-            sets: Api::namespaced(shell.client.clone(), namespace),
+            sets: Sets::namespaced(shell.client.clone(), shell.kind, namespace),
             written: Mutex::default(),
         }
     }
@@ -145,7 +146,7 @@ impl<'a> Execution<'a> {
         let name = self.set.metadata.name.as_deref().unwrap_or_default();
         let set = StatefulSet { status: Some(status.clone()), ..self.set.clone() };
         let doing = || format!("write the status of statefulset {name}");
-        match call(doing, self.sets.replace_status(name, &PostParams::default(), &set)).await {
+        match call(doing, self.sets.replace_status(name, &PostParams::default(), set)).await {
             Ok(answer) => self.note(|written| written.sets.wrote(&answer)),
             Err(error) if error.is_stale() => {}
             Err(error) => return Err(error),

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use kinds::SetKind;
 
 use super::super::{Action, DeleteReason, Observed, Plan, ordinal_of, plan, status_differs};
 use super::builders::{SetBuilder, now};
@@ -178,6 +179,7 @@ impl Cluster {
 
     pub(super) fn observed(&self) -> Observed {
         Observed {
+            kind: SetKind::Apps,
             set: Arc::new(self.set.clone()),
             pods: self.pods.values().cloned().map(Arc::new).collect(),
             claims: self.claims.iter().map(|(name, claim)| (name.clone(), Arc::new(claim.clone()))).collect(),
