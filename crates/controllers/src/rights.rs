@@ -82,8 +82,7 @@ const SCHEDULER: &[Right] = &[
     EVENTS,
 ];
 
-const UNDERTAKER: &[Right] =
-    &[NAMESPACES, right("", "namespaces/status", &["update"]), right("", "namespaces/finalize", &["update"])];
+const UNDERTAKER: &[Right] = &[NAMESPACES, right("", "namespaces/status", &["update"]), right("", "namespaces/finalize", &["update"])];
 
 /// What a candidate asks for about its Lease.
 pub const ELECTION: Right = right("coordination.k8s.io", "leases", &["create", "get", "list", "update", "watch"]);
@@ -136,3 +135,6 @@ impl Controller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

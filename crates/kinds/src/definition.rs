@@ -112,7 +112,10 @@ mod tests {
         let typed = fields.contains_key("type") || fields.contains_key("x-kubernetes-int-or-string");
         let known = ["type", "format", "properties", "items", "additionalProperties", "required", "default", "minimum", "nullable"];
         let foreign = |key: &&String| !known.contains(&key.as_str()) && !key.starts_with("x-kubernetes-");
-        if !typed || fields.keys().any(|key| foreign(&key)) || (fields.contains_key("properties") && fields.contains_key("additionalProperties")) {
+        if !typed
+            || fields.keys().any(|key| foreign(&key))
+            || (fields.contains_key("properties") && fields.contains_key("additionalProperties"))
+        {
             faults.push(format!("{path}: {:?}", fields.keys()));
         }
         for (name, property) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {

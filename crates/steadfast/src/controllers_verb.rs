@@ -1,5 +1,6 @@
 //! `steadfast controllers`: our controllers as ordinary clients of another API server, one of several candidates leading.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,16 +32,17 @@ pub(crate) async fn run(verb: Controllers) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let config = attach::config(verb.kubeconfig.as_deref(), verb.context.as_deref()).await?;
     let certificate = authority(&config, &chosen)?;
-    let candidacy = Candidacy {
-        namespace: verb.lease_namespace,
-        name: lease,
-        identity: identity()?,
-        timing: Timing::of_lease(verb.lease_duration),
-    };
-    println!("candidate {} for lease {}/{}", candidacy.identity, candidacy.namespace, candidacy.name);
+    let candidacy =
+        Candidacy { namespace: verb.lease_namespace, name: lease, identity: identity()?, timing: Timing::of_lease(verb.lease_duration) };
+    tell(&format!("candidate {} for lease {}/{}", candidacy.identity, candidacy.namespace, candidacy.name));
     let work = |client: Client, end| lead(client, chosen.clone(), verb.kind, Arc::clone(&certificate), end);
-    election::run(attach::client(config)?, candidacy, |news| println!("{news}"), work, stop.wait()).await;
+    election::run(attach::client(config)?, candidacy, |news| tell(&news.to_string()), work, stop.wait()).await;
     Ok(())
+}
+
+/// One line on standard output, for whoever reads it; nobody need.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Two kinds of sets are looked after independently of each other.

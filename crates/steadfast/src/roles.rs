@@ -1,6 +1,7 @@
 //! The roles that attached controllers need, as a manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{ErrorKind, Write};
 
 use controllers::rights::{ELECTION, Right};
 use controllers::roster::Controller;
@@ -17,9 +18,7 @@ pub(crate) fn manifest(chosen: &[Controller], sets: SetKind, namespace: &str, le
     let metadata = json!({"name": lease, "namespace": namespace});
     let cluster_wide = json!({"name": lease});
     let subjects = json!([{"kind": "ServiceAccount", "name": lease, "namespace": namespace}]);
-    let object = |kind: &str, metadata: &Value, field: &str, value: Value| {
-        json!({"apiVersion": format!("{RBAC}/v1"), "kind": kind, "metadata": metadata, field: value})
-    };
+    let object = |kind: &str, metadata: &Value, field: &str, value: Value| json!({"apiVersion": format!("{RBAC}/v1"), "kind": kind, "metadata": metadata, field: value});
     let binding = |kind: &str, role: &str, metadata: &Value| {
         let mut binding = object(kind, metadata, "subjects", subjects.clone());
         binding["roleRef"] = json!({"apiGroup": RBAC, "kind": role, "name": lease});
@@ -54,13 +53,18 @@ fn lease_rules(lease: &str) -> Value {
     ])
 }
 
-/// Prints objects as one YAML stream.
+/// Prints objects as one YAML stream. Who reads may stop early.
 pub(crate) fn print(objects: &[Value]) -> Result<(), Failure> {
+    let mut stream = String::new();
     for object in objects {
-        let text = serde_saphyr::to_string(object).map_err(|error| Failure::Message(format!("the manifest can't be printed: {error}")))?;
-        print!("---\n{text}");
+        let text = serde_saphyr::to_string(object).map_err(|error| Failure::Message(format!("the manifest can't be made: {error}")))?;
+        stream.push_str("---\n");
+        stream.push_str(&text);
     }
-    Ok(())
+    match std::io::stdout().write_all(stream.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Message(format!("the manifest can't be printed: {error}"))),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,8 @@ const MASTERS: &str = "system:masters";
 /// Runs the control plane and this node until SIGTERM or SIGINT. Containers are left running.
 pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     let begin = Instant::now();
-    let disabled = Controller::chosen(&up.disable_controllers).map_err(|error| Failure::Message(format!("--disable-controllers: {error}")))?;
+    let disabled =
+        Controller::chosen(&up.disable_controllers).map_err(|error| Failure::Message(format!("--disable-controllers: {error}")))?;
     if up.simulated_nodes == 0 && !nix::unistd::geteuid().is_root() {
         return Err(Failure::NotRoot);
     }

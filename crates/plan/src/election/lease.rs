@@ -26,8 +26,7 @@ pub(super) fn says_the_same(before: &Lease, now: &Lease) -> bool {
 
 /// The first Lease of the name.
 pub(super) fn new(election: &Election, now: Timestamp) -> Lease {
-    let metadata =
-        ObjectMeta { name: Some(election.name.clone()), namespace: Some(election.namespace.clone()), ..ObjectMeta::default() };
+    let metadata = ObjectMeta { name: Some(election.name.clone()), namespace: Some(election.namespace.clone()), ..ObjectMeta::default() };
     let spec = LeaseSpec { acquire_time: Some(MicroTime(now)), lease_transitions: Some(0), ..held(election, now, LeaseSpec::default()) };
     Lease { metadata, spec: Some(spec) }
 }

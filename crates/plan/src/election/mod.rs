@@ -73,7 +73,10 @@ enum Known {
     Nothing,
     Absent,
     /// The Lease, and when it was first seen to say this.
-    Present { lease: Box<Lease>, since: Elapsed },
+    Present {
+        lease: Box<Lease>,
+        since: Elapsed,
+    },
 }
 
 impl Election {

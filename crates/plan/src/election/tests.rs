@@ -81,7 +81,9 @@ fn each_renewal_that_is_seen_begins_the_wait_anew() {
     let mut election = candidate("b");
     for second in 0..100 {
         election.observe(Some(&lease("a", 9, second)), seconds(second.unsigned_abs()));
-        assert!(matches!(election.decide(seconds(second.unsigned_abs()), wall(0)), Step::Wait(until) if until == seconds(15 + second.unsigned_abs())));
+        assert!(
+            matches!(election.decide(seconds(second.unsigned_abs()), wall(0)), Step::Wait(until) if until == seconds(15 + second.unsigned_abs()))
+        );
     }
 }
 
