@@ -8,12 +8,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use informer::source::Source;
 use informer::{Informer, Subscription};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kinds::ObjectKey;
 use kube::api::PostParams;
-use kube::runtime::watcher;
 use kube::{Api, Client};
 use plan::election::{Elapsed, Election, Step, Timing};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -112,8 +112,9 @@ struct Candidate<T> {
 impl<T: Fn(News)> Candidate<T> {
     fn new(client: Client, candidacy: Candidacy, tell: T) -> Self {
         let Candidacy { namespace, name, identity, timing } = candidacy;
-        let api = Api::namespaced(client, &namespace);
-        let view = Informer::start(api.clone(), watcher::Config::default().fields(&format!("metadata.name={name}")));
+        let api: Api<Lease> = Api::namespaced(client.clone(), &namespace);
+        let source = Source { fields: Some(format!("metadata.name={name}")), ..Source::of("leases", api.resource_url()) };
+        let view = Informer::start_at(client, source, |text| serde_json::from_slice(text.as_bytes()));
         Self {
             api,
             key: ObjectKey::new(namespace.as_str(), name.as_str()),

@@ -10,7 +10,6 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kinds::SetKind;
-use kube::runtime::watcher;
 use kube::{Api, Client};
 
 use crate::statefulset::wire;
@@ -56,7 +55,7 @@ impl Informers {
         Self {
             set_kind,
             statefulsets: match chosen("statefulsets") {
-                true => Informer::start_from(wire::everywhere(client, set_kind), watcher::Config::default(), wire::read),
+                true => wire::everywhere(client, set_kind),
                 false => Informer::idle(),
             },
             revisions: views.view(),
@@ -86,7 +85,7 @@ struct Chosen<'a> {
 impl Chosen<'_> {
     fn view<K: Watched>(&self) -> Informer<K> {
         match (self.chosen)(&K::plural(&())) {
-            true => Informer::start(Api::all(self.client.clone()), watcher::Config::default()),
+            true => Informer::start(Api::all(self.client.clone())),
             false => Informer::idle(),
         }
     }

@@ -11,6 +11,8 @@
 //!   [`Informer::until`], before deciding again.
 
 mod feed;
+mod retry;
+pub mod source;
 mod view;
 
 use std::collections::BTreeMap;
@@ -18,10 +20,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use kinds::ObjectKey;
-use kube::runtime::watcher;
-use kube::{Api, Resource};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+pub use feed::Decode;
+use feed::Feed;
+use source::Source;
 use view::{Inbox, Shared, locked};
 
 /// A kind that can be watched.
@@ -73,20 +77,19 @@ impl<K: Watched> Informer<K> {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(api: Api<K>, config: watcher::Config) -> Self {
-        Self::start_from(api, config, std::convert::identity)
+    pub fn start(api: Api<K>) -> Self {
+        let source = Source::of(K::plural(&()), api.resource_url());
+        Self::start_at(api.into_client(), source, feed::decode)
     }
 
-    /// As [`Informer::start`], for a kind that has another form on the wire.
+    /// As [`Informer::start`], from a source and with a decoder of one's own.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start_from<W>(api: Api<W>, config: watcher::Config, read: fn(W) -> K) -> Self
-    where
-        W: Resource + DeserializeOwned + Clone + Debug + Send + 'static,
-    {
+    pub fn start_at(client: Client, source: Source, decode: Decode<K>) -> Self {
         let shared = Arc::new(Shared::default());
-        let task = tokio::spawn(feed::run(api, config, read, shared.clone()));
+        let mut feed = Feed::new(shared.clone(), decode);
+        let task = tokio::spawn(async move { source.feed(&client, &mut feed).await });
         Self { shared, _watching: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 

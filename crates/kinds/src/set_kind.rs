@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use crate::object::{Codec, Decoded, Object};
+use crate::object::{Codec, Object};
 use crate::registry::{self, Resource};
 
 /// The group of sets that are ours alone.
@@ -60,6 +60,35 @@ impl SetKind {
     }
 }
 
+impl SetKind {
+    /// Reads a set of this kind from JSON text.
+    pub fn read(self, json: &[u8]) -> Result<StatefulSet, serde_json::Error> {
+        match self {
+            Self::Apps => serde_json::from_slice(json),
+            Self::Steadfast => {
+                let mut value: Value = serde_json::from_slice(json)?;
+                if let Some(version) = value.get_mut("apiVersion").filter(|version| **version == json!(self.api_version())) {
+                    *version = Self::Apps.api_version().into();
+                }
+                // By way of the text, so that the program has one decoder of sets.
+                serde_json::from_slice(value.to_string().as_bytes())
+            }
+        }
+    }
+
+    /// A set as one of this kind, as compact JSON.
+    pub fn write(self, set: &StatefulSet) -> Vec<u8> {
+        match self {
+            Self::Apps => set.to_json(),
+            Self::Steadfast => {
+                let mut value = (set as &dyn Object).to_value();
+                value["apiVersion"] = self.api_version().into();
+                value.to_string().into_bytes()
+            }
+        }
+    }
+}
+
 /// A set of our own group. Whoever asks for its type gets the [`StatefulSet`] inside.
 #[derive(Clone, Debug)]
 struct SteadfastSet(StatefulSet);
@@ -74,13 +103,7 @@ impl Object for SteadfastSet {
     }
 
     fn to_json(&self) -> Vec<u8> {
-        self.to_value().to_string().into_bytes()
-    }
-
-    fn to_value(&self) -> Value {
-        let mut value = Object::to_value(&self.0);
-        value["apiVersion"] = SetKind::Steadfast.api_version().into();
-        value
+        SetKind::Steadfast.write(&self.0)
     }
 
     fn clone_object(&self) -> Box<dyn Object> {
@@ -98,18 +121,10 @@ impl Object for SteadfastSet {
 
 /// Reads and describes sets of our own group, with the reading code of StatefulSets.
 pub(crate) const STEADFAST_CODEC: Codec = Codec {
-    from_json: |json| read(serde_json::from_slice(json)?),
-    from_value: read,
+    from_json: |json| Ok(Box::new(SteadfastSet(SetKind::Steadfast.read(json)?))),
     schema_name: || Described::schema_name().into_owned(),
     schema: |generator| generator.subschema_for::<Described>(),
 };
-
-fn read(mut value: Value) -> Decoded {
-    if let Some(version) = value.get_mut("apiVersion").filter(|version| **version == json!(SetKind::Steadfast.api_version())) {
-        *version = SetKind::Apps.api_version().into();
-    }
-    Ok(Box::new(SteadfastSet(serde_json::from_value(value)?)))
-}
 
 /// The schema of a StatefulSet under a name of its own.
 struct Described;
@@ -142,11 +157,11 @@ mod tests {
     fn a_set_of_our_group_is_a_stateful_set_that_keeps_its_group_on_the_wire() {
         let given = json!({"apiVersion": "apps.steadfast.dev/v1", "kind": "StatefulSet", "metadata": {"name": "web"},
             "spec": {"replicas": 3, "selector": {}, "template": {}}});
-        let mut object = read(given.clone()).unwrap();
+        let mut object = STEADFAST_CODEC.from_value(&given).unwrap();
         assert_eq!(object.downcast_ref::<StatefulSet>().unwrap().spec.as_ref().unwrap().replicas, Some(3));
         object.downcast_mut::<StatefulSet>().unwrap().spec.as_mut().unwrap().replicas = Some(4);
         let written: Value = serde_json::from_slice(&object.to_json()).unwrap();
         assert_eq!((&written["apiVersion"], &written["spec"]["replicas"]), (&given["apiVersion"], &json!(4)));
-        assert!(read(json!({"apiVersion": "apps/v2", "kind": "StatefulSet"})).is_err());
+        assert!(STEADFAST_CODEC.from_value(&json!({"apiVersion": "apps/v2", "kind": "StatefulSet"})).is_err());
     }
 }

@@ -146,7 +146,7 @@ impl<'a> Execution<'a> {
         let name = self.set.metadata.name.as_deref().unwrap_or_default();
         let set = StatefulSet { status: Some(status.clone()), ..self.set.clone() };
         let doing = || format!("write the status of statefulset {name}");
-        match call(doing, self.sets.replace_status(name, &PostParams::default(), set)).await {
+        match call(doing, self.sets.replace_status(name, &PostParams::default(), &set)).await {
             Ok(answer) => self.note(|written| written.sets.wrote(&answer)),
             Err(error) if error.is_stale() => {}
             Err(error) => return Err(error),
