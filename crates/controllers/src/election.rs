@@ -21,6 +21,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::fence::Fence;
 use crate::runtime::{ReconcileError, call};
 
+/// How often a Lease that changes is tried to be let go.
+const RELEASES: usize = 3;
+
 /// Which Lease is stood for, and as whom.
 #[derive(Clone, Debug)]
 pub struct Candidacy {
@@ -42,6 +45,8 @@ pub enum News {
     Lost,
     /// The Lease was let go.
     Released,
+    /// The Lease could not be let go; the others wait for its end.
+    Kept(String),
     /// The Lease could not be read or written; it is tried again.
     Trouble(String),
 }
@@ -53,6 +58,7 @@ impl fmt::Display for News {
             Self::Following(holder) => write!(f, "following {holder}"),
             Self::Lost => f.write_str("lost the lease; all work has stopped"),
             Self::Released => f.write_str("released the lease"),
+            Self::Kept(reason) => write!(f, "the lease was not released: {reason}; others wait until it is over"),
             Self::Trouble(reason) => write!(f, "the lease is not within reach: {reason}; trying again"),
         }
     }
@@ -230,14 +236,20 @@ impl<T: Fn(News)> Candidate<T> {
         }
     }
 
-    /// Lets the Lease go, if this process has it.
+    /// Lets the Lease go, if this process has it. A renewal that was under way when the work ended may have made another
+    /// version of it than is known, so it is looked at first.
     async fn resign(&mut self) {
         self.fence.close();
-        let Some(lease) = self.election.release(self.elapsed(), Timestamp::now()) else { return };
-        match self.ask("releasing", self.api.replace(&self.key.name, &PostParams::default(), &lease)).await {
-            Ok(_) => (self.tell)(News::Released),
-            Err(error) => (self.tell)(News::Trouble(error.to_string())),
+        for _ in 0..RELEASES {
+            self.look().await;
+            let Some(lease) = self.election.release(self.elapsed(), Timestamp::now()) else { return };
+            match self.ask("releasing", self.api.replace(&self.key.name, &PostParams::default(), &lease)).await {
+                Ok(_) => return (self.tell)(News::Released),
+                Err(error) if error.is_stale() => {}
+                Err(error) => return (self.tell)(News::Kept(error.to_string())),
+            }
         }
+        (self.tell)(News::Kept(format!("lease {} changes all the time", self.key)));
     }
 }
 

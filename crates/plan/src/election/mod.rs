@@ -151,12 +151,10 @@ impl Election {
         self.not_before = at + self.timing.retry;
     }
 
-    /// The Lease as a leader leaves it to whoever comes first. It leads no more.
-    pub fn release(&mut self, at: Elapsed, now: Timestamp) -> Option<Lease> {
-        let leads = self.leading_until(at).is_some();
-        self.leading = None;
+    /// The Lease as a leader leaves it to whoever comes first; `None` if this candidate does not lead.
+    pub fn release(&self, at: Elapsed, now: Timestamp) -> Option<Lease> {
         match &self.known {
-            Known::Present { lease, .. } if leads => Some(lease::released(lease, now)),
+            Known::Present { lease, .. } if self.leading_until(at).is_some() => Some(lease::released(lease, now)),
             _ => None,
         }
     }

@@ -178,11 +178,22 @@ fn a_write_whose_answer_was_lost_is_found_to_have_been_made() {
 fn only_a_leader_releases_and_it_leads_no_more() {
     let mut election = leader();
     let released = election.release(seconds(105), wall(105)).unwrap();
-    let spec = released.spec.unwrap();
+    let spec = released.spec.as_ref().unwrap();
     assert_eq!((spec.holder_identity.as_deref(), spec.lease_duration_seconds, spec.lease_transitions), (Some(""), Some(1), Some(4)));
     assert_eq!(released.metadata.resource_version.as_deref(), Some("7"));
+    election.observe(Some(&released), seconds(105));
     assert_eq!((election.leading_until(seconds(105)), election.release(seconds(105), wall(105))), (None, None));
     assert_eq!(leader().release(seconds(110), wall(110)), None, "its time is over: the lease may be another's");
+}
+
+#[test]
+fn a_release_is_of_the_version_that_a_renewal_under_way_has_made() {
+    let mut election = leader();
+    election.observe(Some(&lease("a", 8, 104)), seconds(105));
+    let released = election.release(seconds(105), wall(105)).unwrap();
+    assert_eq!(released.metadata.resource_version.as_deref(), Some("8"));
+    election.observe(Some(&lease("b", 9, 104)), seconds(105));
+    assert_eq!(election.release(seconds(105), wall(105)), None);
 }
 
 #[test]
