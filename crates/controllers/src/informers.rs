@@ -4,7 +4,7 @@ use informer::{Informer, Watched};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -34,6 +34,7 @@ pub struct Informers {
     pub service_accounts: Informer<ServiceAccount>,
     pub config_maps: Informer<ConfigMap>,
     pub budgets: Informer<PodDisruptionBudget>,
+    pub quotas: Informer<ResourceQuota>,
 }
 
 impl Informers {
@@ -72,6 +73,7 @@ impl Informers {
             service_accounts: views.view(),
             config_maps: views.view(),
             budgets: views.view(),
+            quotas: views.view(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod binding;
 mod clock;
+pub mod disruption;
 pub mod election;
 pub mod endpoints;
 pub mod events;
@@ -15,6 +16,7 @@ mod informers;
 mod inventory;
 pub mod namespaces;
 pub mod nodes;
+pub mod quota;
 pub mod rights;
 pub mod roster;
 pub mod runtime;

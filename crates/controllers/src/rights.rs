@@ -84,6 +84,22 @@ const SCHEDULER: &[Right] = &[
 
 const UNDERTAKER: &[Right] = &[NAMESPACES, right("", "namespaces/status", &["update"]), right("", "namespaces/finalize", &["update"])];
 
+const DISRUPTION: &[Right] = &[
+    right("policy", "poddisruptionbudgets", VIEW),
+    right("policy", "poddisruptionbudgets/status", &["update"]),
+    right("apps", "statefulsets", VIEW),
+    PODS,
+    EVENTS,
+];
+
+const QUOTA: &[Right] = &[
+    right("", "resourcequotas", VIEW),
+    right("", "resourcequotas/status", &["update"]),
+    PODS,
+    right("", "persistentvolumeclaims", VIEW),
+    right("", "services", VIEW),
+];
+
 /// What a candidate asks for about its Lease.
 pub const ELECTION: Right = right("coordination.k8s.io", "leases", &["create", "get", "list", "update", "watch"]);
 
@@ -107,10 +123,12 @@ impl Controller {
             Self::StatefulSet => STATEFUL_SET,
             Self::Endpoints => ENDPOINTS,
             Self::Binding => BINDING,
+            Self::Disruption => DISRUPTION,
             Self::Garbage => &[EVENTS],
             Self::Namespaces => UNDERTAKER,
             Self::ServiceAccounts => SERVICE_ACCOUNTS,
             Self::Nodes => NODE_HEALTH,
+            Self::Quota => QUOTA,
             Self::Scheduler => SCHEDULER,
         }
     }
@@ -131,6 +149,8 @@ impl Controller {
                     (_, false) => on(resource, VIEW),
                 })
                 .collect(),
+            // It counts objects of whatever kind a quota names.
+            Self::Quota => stored.map(|resource| on(resource, VIEW)).collect(),
             _ => Vec::new(),
         }
     }

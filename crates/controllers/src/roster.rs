@@ -6,7 +6,9 @@ use kinds::SetKind;
 use kube::Client;
 use thiserror::Error;
 
-use crate::{Informers, Inventory, binding, endpoints, garbage, namespaces, nodes, scheduler, service_accounts, statefulset};
+use crate::{
+    Informers, Inventory, binding, disruption, endpoints, garbage, namespaces, nodes, quota, scheduler, service_accounts, statefulset,
+};
 
 /// One of the controllers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +16,12 @@ pub enum Controller {
     StatefulSet,
     Endpoints,
     Binding,
+    Disruption,
     Garbage,
     Namespaces,
     ServiceAccounts,
     Nodes,
+    Quota,
     Scheduler,
 }
 
@@ -62,14 +66,16 @@ impl Parts {
 
 impl Controller {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::StatefulSet,
         Self::Endpoints,
         Self::Binding,
+        Self::Disruption,
         Self::Garbage,
         Self::Namespaces,
         Self::ServiceAccounts,
         Self::Nodes,
+        Self::Quota,
         Self::Scheduler,
     ];
 
@@ -79,10 +85,12 @@ impl Controller {
             Self::StatefulSet => "statefulset",
             Self::Endpoints => "endpoints",
             Self::Binding => "binding",
+            Self::Disruption => "disruption",
             Self::Garbage => "garbage",
             Self::Namespaces => "namespaces",
             Self::ServiceAccounts => "service-accounts",
             Self::Nodes => "nodes",
+            Self::Quota => "quota",
             Self::Scheduler => "scheduler",
         }
     }
@@ -102,7 +110,7 @@ impl Controller {
 
     /// Whether it follows the objects of all kinds.
     pub(crate) fn takes_inventory(self) -> bool {
-        matches!(self, Self::Garbage | Self::Namespaces)
+        matches!(self, Self::Garbage | Self::Namespaces | Self::Quota)
     }
 
     /// Runs it until `shutdown`.
@@ -112,10 +120,12 @@ impl Controller {
             Self::StatefulSet => statefulset::run(client, informers, shutdown).await,
             Self::Endpoints => endpoints::run(client, informers, shutdown).await,
             Self::Binding => binding::run(client, informers, shutdown).await,
+            Self::Disruption => disruption::run(client, informers, shutdown).await,
             Self::Garbage => garbage::run(client, inventory, shutdown).await,
             Self::Namespaces => namespaces::run(client, informers, inventory, shutdown).await,
             Self::ServiceAccounts => service_accounts::run(client, informers, Arc::clone(certificate), shutdown).await,
             Self::Nodes => nodes::run(client, informers, shutdown).await,
+            Self::Quota => quota::run(client, informers, inventory, shutdown).await,
             Self::Scheduler => scheduler::run(client, informers, shutdown).await,
         }
     }

@@ -9,6 +9,9 @@ use network::Cidr;
 mod controllers;
 
 pub use controllers::Controllers;
+mod client;
+
+pub use client::{Connection, Format, Plan, Rollout, RolloutVerb, SetName, Status, Target};
 
 /// The home of stateful applications: one binary that speaks the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -28,6 +31,12 @@ pub enum Verb {
     Image(Image),
     /// Runs our controllers against another API server, as ordinary clients of it
     Controllers(Controllers),
+    /// Tells what would happen if manifests were applied; writes nothing. Exit code: 0 nothing to do, 2 changes, 1 error
+    Plan(Plan),
+    /// Shows how StatefulSets are, and what they wait for
+    Status(Status),
+    /// Pauses, resumes, follows, undoes and restarts rollouts of StatefulSets
+    Rollout(Rollout),
 }
 
 /// Which instance a verb means.

@@ -100,6 +100,22 @@ impl Action {
             | Self::ReleasePod { .. } => None,
         }
     }
+
+    /// Whether it can't be taken back, and is only right if the set still is what was observed: whoever carries it out asks
+    /// the server itself first. A view may be older than it seems after a restart; an old number of replicas would cost
+    /// pods, and an old policy claims.
+    pub fn relies_on_set(&self) -> bool {
+        match self {
+            Self::AdoptRevision { .. } | Self::CreateRevision(_) | Self::RenumberRevision { .. } | Self::AdoptPod { .. } => true,
+            Self::DeletePod { reason, .. } => *reason != DeleteReason::Ended,
+            Self::UpdateClaim { owners, .. } => !owners.is_empty(),
+            Self::DeleteRevision { .. }
+            | Self::ReleasePod { .. }
+            | Self::CreateClaim { .. }
+            | Self::CreatePod { .. }
+            | Self::UpdatePod { .. } => false,
+        }
+    }
 }
 
 impl fmt::Display for Action {

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::super::Observed;
 use super::builders::{SetBuilder, set};
-use super::cluster::{BROKEN, Cluster, is_ready};
+use super::cluster::{BROKEN, Cluster};
+use crate::forecast::is_ready;
 
 #[derive(Clone, Debug)]
 enum Happening {
@@ -79,7 +80,7 @@ fn happen(cluster: &mut Cluster, views: &[Observed], form: Form, happening: &Hap
         }
         Happening::Interrupted { behind, actions } => {
             let view = views.len().checked_sub(behind + 1).map(|at| views[at].clone());
-            cluster.interrupted_round(&view.unwrap_or_else(|| cluster.observed()), *actions);
+            cluster.interrupted_round(&view.unwrap_or_else(|| cluster.world.observed()), *actions);
         }
     }
 }
@@ -105,20 +106,20 @@ proptest! {
             if !matches!(what, Happening::Interrupted { .. }) {
                 cluster.round();
             }
-            views.push(cluster.observed());
+            views.push(cluster.world.observed());
         }
         cluster.partition(0);
         cluster.image("last");
         cluster.settle();
 
         let names: Vec<_> = cluster.range().map(|ordinal| format!("web-{ordinal}")).collect();
-        prop_assert_eq!(cluster.pods.keys().cloned().collect::<Vec<_>>(), names.clone());
-        prop_assert!(cluster.pods.values().all(is_ready));
+        prop_assert_eq!(cluster.world.pods.keys().cloned().collect::<Vec<_>>(), names.clone());
+        prop_assert!(cluster.world.pods.values().all(|pod| is_ready(pod)));
         prop_assert!(cluster.round().actions.is_empty());
         if form != Form::OnDelete {
             let images: Vec<_> = names.iter().map(|name| format!("{name} last")).collect();
             prop_assert_eq!(cluster.images(), images);
-            let status = cluster.set.status.clone().unwrap();
+            let status = cluster.world.set.status.clone().unwrap();
             prop_assert_eq!(status.current_revision, status.update_revision);
         }
     }
