@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kinds::SetKind;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde_json::json;
@@ -49,6 +50,7 @@ impl Severity {
 #[derive(Clone, Debug)]
 pub struct Recorder {
     notes: mpsc::Sender<Note>,
+    sets: SetKind,
 }
 
 #[derive(Debug)]
@@ -78,12 +80,21 @@ impl Recorder {
     pub fn start(client: Client, component: &'static str, clock: Clock) -> Self {
         let (notes, inbox) = mpsc::channel(QUEUE);
         tokio::spawn(Writer::new(client, component, clock).run(inbox));
-        Self { notes }
+        Self { notes, sets: SetKind::default() }
+    }
+
+    /// A recorder for which a `StatefulSet` in memory is a set of this kind.
+    pub fn about_sets_of(self, sets: SetKind) -> Self {
+        Self { sets, ..self }
     }
 
     /// Records an event about an object. If too many wait, it is dropped.
     pub fn record<K: Resource<DynamicType = ()>>(&self, about: &K, severity: Severity, reason: &'static str, message: String) {
-        self.note(Note { object: Subject::of(about), severity, reason, message });
+        let mut object = Subject::of(about);
+        if object.api_version == SetKind::Apps.api_version() {
+            object.api_version = self.sets.api_version().to_owned();
+        }
+        self.note(Note { object, severity, reason, message });
     }
 
     /// Records an event about an object of any kind. If too many wait, it is dropped.

@@ -9,11 +9,16 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
+use kinds::SetKind;
 use kube::{Api, Client};
+
+use crate::statefulset::wire;
 
 /// One live view of every kind that controllers look at. Started once per process; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Informers {
+    /// Which sets `statefulsets` shows.
+    pub set_kind: SetKind,
     pub statefulsets: Informer<StatefulSet>,
     pub revisions: Informer<ControllerRevision>,
     pub pods: Informer<Pod>,
@@ -38,27 +43,52 @@ impl Informers {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(client: &Client) -> Self {
+        Self::start_some(client, SetKind::default(), |_| true)
+    }
+
+    /// Begins to watch the resources that are chosen by their plural names, in all namespaces. The others stay empty for ever,
+    /// and whoever waits for them to be listed waits for ever.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_some(client: &Client, set_kind: SetKind, chosen: impl Fn(&str) -> bool) -> Self {
+        let views = Chosen { client, chosen: &chosen };
         Self {
-            statefulsets: everywhere(client),
-            revisions: everywhere(client),
-            pods: everywhere(client),
-            claims: everywhere(client),
-            volumes: everywhere(client),
-            storage_classes: everywhere(client),
-            services: everywhere(client),
-            slices: everywhere(client),
-            endpoints: everywhere(client),
-            nodes: everywhere(client),
-            leases: everywhere(client),
-            namespaces: everywhere(client),
-            service_accounts: everywhere(client),
-            config_maps: everywhere(client),
-            budgets: everywhere(client),
-            quotas: everywhere(client),
+            set_kind,
+            statefulsets: match chosen("statefulsets") {
+                true => wire::everywhere(client, set_kind),
+                false => Informer::idle(),
+            },
+            revisions: views.view(),
+            pods: views.view(),
+            claims: views.view(),
+            volumes: views.view(),
+            storage_classes: views.view(),
+            services: views.view(),
+            slices: views.view(),
+            endpoints: views.view(),
+            nodes: views.view(),
+            leases: views.view(),
+            namespaces: views.view(),
+            service_accounts: views.view(),
+            config_maps: views.view(),
+            budgets: views.view(),
+            quotas: views.view(),
         }
     }
 }
 
-fn everywhere<K: Watched>(client: &Client) -> Informer<K> {
-    Informer::start(Api::all(client.clone()))
+/// Starts those views that are chosen.
+struct Chosen<'a> {
+    client: &'a Client,
+    chosen: &'a dyn Fn(&str) -> bool,
+}
+
+impl Chosen<'_> {
+    fn view<K: Watched>(&self) -> Informer<K> {
+        match (self.chosen)(&K::plural(&())) {
+            true => Informer::start(Api::all(self.client.clone())),
+            false => Informer::idle(),
+        }
+    }
 }

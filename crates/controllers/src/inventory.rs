@@ -58,6 +58,11 @@ impl Inventory {
         Self { shared, _watching: Arc::new(watching) }
     }
 
+    /// A graph of nothing, for a process that follows no owners.
+    pub fn idle() -> Self {
+        Self { shared: Arc::default(), _watching: Arc::default() }
+    }
+
     /// Waits until every resource has been listed.
     pub async fn synced(&self) {
         let all = watched().count();
@@ -117,7 +122,7 @@ struct Feed {
 impl Feed {
     async fn run(client: Client, resource: &'static Resource, shared: Arc<Shared>) {
         let path = Partial::url_path(&api_resource(resource), None);
-        let source = Source { name: resource.qualified(), path, metadata_only: true };
+        let source = Source { metadata_only: true, ..Source::of(resource.qualified(), path) };
         let mut feed = Self { resource, shared, known: HashSet::new(), listed: HashSet::new(), first: true };
         source.feed(&client, &mut feed).await;
     }
@@ -139,6 +144,12 @@ impl Sink for Feed {
         if std::mem::take(&mut self.first) {
             self.shared.listed.send_modify(|count| *count += 1);
         }
+    }
+
+    /// What is not served has no objects, so nobody need wait for them.
+    fn unserved(&mut self) {
+        self.listed.clear();
+        self.end_list();
     }
 
     fn changed(&mut self, object: &str) -> Result<(), serde_json::Error> {

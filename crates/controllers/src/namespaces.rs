@@ -107,8 +107,11 @@ impl Undertaker {
         let api = Api::<Partial>::namespaced_with(self.client.clone(), namespace, &api_resource(resource));
         let counting = || format!("counting {} in {namespace}", resource.qualified());
         let page = ListParams::default().limit(PAGE);
-        if call(counting, api.list(&page)).await?.items.is_empty() {
-            return Ok(None);
+        match call(counting, api.list(&page)).await {
+            Ok(present) if present.items.is_empty() => return Ok(None),
+            // Not served here.
+            Err(error) if error.is_not_found() => return Ok(None),
+            other => drop(other?),
         }
         let deleting = || format!("deleting {} in {namespace}", resource.qualified());
         call(deleting, api.delete_collection(&DeleteParams::background(), &ListParams::default())).await?;

@@ -107,6 +107,11 @@ impl ReconcileError {
         }
     }
 
+    /// Whether there is nothing under the name, or no such kind.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.is_not_found())
+    }
+
     /// Whether what was to be created is already there.
     pub fn is_already_exists(&self) -> bool {
         matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.is_already_exists())

@@ -10,6 +10,7 @@ mod execute;
 mod observe;
 mod report;
 mod sources;
+pub(crate) mod wire;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use informer::Informer;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kinds::ObjectKey;
+use kinds::{ObjectKey, SetKind};
 use kube::Client;
 use plan::statefulset::{Plan, plan};
 
@@ -48,6 +49,7 @@ pub async fn run_with_clock(client: Client, informers: &Informers, clock: Clock,
 
 struct StatefulSets {
     client: Client,
+    kind: SetKind,
     sets: Informer<StatefulSet>,
     pods: Informer<Pod>,
     claims: Informer<PersistentVolumeClaim>,
@@ -70,8 +72,9 @@ struct Written {
 impl StatefulSets {
     fn new(client: Client, informers: &Informers, clock: Clock) -> Self {
         Self {
-            events: Recorder::start(client.clone(), "statefulset-controller", clock),
+            events: Recorder::start(client.clone(), "statefulset-controller", clock).about_sets_of(informers.set_kind),
             client,
+            kind: informers.set_kind,
             sets: informers.statefulsets.clone(),
             pods: informers.pods.clone(),
             claims: informers.claims.clone(),

@@ -1,74 +1,73 @@
 //! The controllers at work against a small server, each story from what a user does to what they see.
 
 mod budgets;
-mod server;
+pub(crate) mod guard;
+pub(crate) mod server;
 
 use std::future::pending;
 
+use kinds::SetKind;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::{Informers, Inventory};
+use crate::Informers;
+use crate::roster::{Controller, Parts};
+use guard::Guard;
 use server::Server;
 
-/// A server and the controllers of one story, which end with it.
+/// A server and the controllers of one story, which end with it. Each controller has the rights that the table gives it.
 struct Story {
     server: Server,
     informers: Informers,
     tasks: JoinSet<()>,
+    guard: Guard,
 }
 
 impl Story {
     fn new() -> Self {
-        let server = Server::default();
+        Self::on(Server::default())
+    }
+
+    fn on(server: Server) -> Self {
         let informers = Informers::start(&server.client());
-        Self { server, informers, tasks: JoinSet::new() }
+        Self { server, informers, tasks: JoinSet::new(), guard: Guard::default() }
     }
 
-    fn with_scheduler(mut self) -> Self {
-        let (client, informers) = (self.server.client(), self.informers.clone());
-        self.tasks.spawn(async move { crate::scheduler::run(client, &informers, pending()).await });
+    fn with(mut self, controller: Controller) -> Self {
+        let sets = SetKind::default();
+        let client = self.guard.client(self.server.client(), &controller.rights(sets));
+        let parts = Parts::start_for(&[controller], &client, sets, "PEM".into());
+        self.tasks.spawn(async move { controller.run(client, &parts, pending()).await });
         self
     }
 
-    fn with_binding(mut self) -> Self {
-        let (client, informers) = (self.server.client(), self.informers.clone());
-        self.tasks.spawn(async move { crate::binding::run(client, &informers, pending()).await });
-        self
+    fn with_scheduler(self) -> Self {
+        self.with(Controller::Scheduler)
     }
 
-    fn with_endpoints(mut self) -> Self {
-        let (client, informers) = (self.server.client(), self.informers.clone());
-        self.tasks.spawn(async move { crate::endpoints::run(client, &informers, pending()).await });
-        self
+    fn with_binding(self) -> Self {
+        self.with(Controller::Binding)
     }
 
-    fn with_nodes(mut self) -> Self {
-        let (client, informers) = (self.server.client(), self.informers.clone());
-        self.tasks.spawn(async move { crate::nodes::run(client, &informers, pending()).await });
-        self
+    fn with_endpoints(self) -> Self {
+        self.with(Controller::Endpoints)
     }
 
-    fn with_service_accounts(mut self) -> Self {
-        let (client, informers) = (self.server.client(), self.informers.clone());
-        self.tasks.spawn(async move { crate::service_accounts::run(client, &informers, "PEM".into(), pending()).await });
-        self
+    fn with_nodes(self) -> Self {
+        self.with(Controller::Nodes)
     }
 
-    /// The garbage collector and the namespaces' undertaker, who share what is known of all objects.
-    fn with_collectors(mut self) -> Self {
-        let inventory = Inventory::start(&self.server.client());
-        let (client, shared) = (self.server.client(), inventory.clone());
-        self.tasks.spawn(async move { crate::garbage::run(client, &shared, pending()).await });
-        let (client, informers) = (self.server.client(), self.informers.clone());
-        self.tasks.spawn(async move { crate::namespaces::run(client, &informers, &inventory, pending()).await });
-        self
+    fn with_service_accounts(self) -> Self {
+        self.with(Controller::ServiceAccounts)
     }
 
-    fn with_statefulsets(mut self) -> Self {
-        let (client, informers) = (self.server.client(), self.informers.clone());
-        self.tasks.spawn(async move { crate::statefulset::run(client, &informers, pending()).await });
-        self
+    /// The garbage collector and the namespaces' undertaker.
+    fn with_collectors(self) -> Self {
+        self.with(Controller::Garbage).with(Controller::Namespaces)
+    }
+
+    fn with_statefulsets(self) -> Self {
+        self.with(Controller::StatefulSet)
     }
 
     /// Makes pods that have a node ready, each at an address of its own, and ends those that are to go.
@@ -164,7 +163,7 @@ fn events(server: &Server) -> Vec<String> {
 
 #[tokio::test]
 async fn a_pod_with_a_new_claim_is_bound_after_its_volume() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_scheduler().with_binding().with_provisioner();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_scheduler().with_binding().with_provisioner();
     let class = json!({"metadata": {"name": "local"}, "provisioner": "steadfast.dev/local", "volumeBindingMode": "WaitForFirstConsumer"});
     server.create("storageclasses", class);
     server.create("nodes", node("n1", "4"));
@@ -184,7 +183,7 @@ async fn a_pod_with_a_new_claim_is_bound_after_its_volume() {
 
 #[tokio::test]
 async fn a_pod_that_fits_nowhere_says_so_and_goes_to_the_node_that_comes() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_scheduler();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_scheduler();
     server.create("nodes", node("small", "50m"));
     server.create("pods", pod("a", json!({})));
     let message = "0/1 nodes are available: 1 Insufficient cpu.";
@@ -201,7 +200,7 @@ async fn a_pod_that_fits_nowhere_says_so_and_goes_to_the_node_that_comes() {
 
 #[tokio::test]
 async fn the_room_of_a_pod_that_goes_is_given_to_the_next() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_scheduler();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_scheduler();
     server.create("nodes", node("n", "100m"));
     server.create("pods", pod("first", json!({})));
     server.until("the first bound", |server| is_bound(server, "first")).await;
@@ -215,7 +214,7 @@ async fn the_room_of_a_pod_that_goes_is_given_to_the_next() {
 
 #[tokio::test]
 async fn a_claim_is_kept_while_a_pod_uses_it_and_its_volume_is_released_after() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_binding();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_binding();
     let spec = json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "local"});
     server.create("persistentvolumes", json!({"metadata": {"name": "disk"}, "spec": spec}));
     server.create("persistentvolumeclaims", claim("data"));
@@ -238,7 +237,7 @@ async fn a_claim_is_kept_while_a_pod_uses_it_and_its_volume_is_released_after() 
 
 #[tokio::test]
 async fn endpoints_follow_pods_and_go_with_the_service() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_endpoints().with_collectors();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_endpoints().with_collectors();
     let spec = json!({"clusterIP": "None", "selector": {"app": "redis"}, "ports": [{"name": "client", "port": 6379}]});
     server.create("services", json!({"metadata": {"name": "redis"}, "spec": spec}));
     let running = |name: &str, address: &str| {
@@ -288,7 +287,7 @@ fn redis_cluster(server: &Server) {
 #[tokio::test]
 async fn a_set_of_six_comes_up_with_volumes_and_names_and_leaves_only_its_claims_behind() {
     let story = Story::new().with_statefulsets().with_scheduler().with_binding().with_provisioner().with_endpoints();
-    let Story { server, tasks: _tasks, .. } = story.with_kubelet().with_collectors().with_nodes();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = story.with_kubelet().with_collectors().with_nodes();
     server.create("nodes", node("n1", "4"));
     server.create("nodes", node("n2", "4"));
     redis_cluster(&server);
@@ -324,7 +323,7 @@ fn children(server: &Server) -> usize {
 
 #[tokio::test]
 async fn dependents_go_with_their_owner_in_the_background() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_collectors();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_collectors();
     family(&server);
     server.delete("statefulsets", "default", "owner", json!({"propagationPolicy": "Background"}));
     server.until("no children", |server| children(server) == 0).await;
@@ -332,7 +331,7 @@ async fn dependents_go_with_their_owner_in_the_background() {
 
 #[tokio::test]
 async fn dependents_go_before_their_owner_in_the_foreground() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_collectors();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_collectors();
     family(&server);
     server.delete("statefulsets", "default", "owner", json!({"propagationPolicy": "Foreground"}));
     assert!(server.find("statefulsets", "default", "owner").is_some());
@@ -342,7 +341,7 @@ async fn dependents_go_before_their_owner_in_the_foreground() {
 
 #[tokio::test]
 async fn dependents_stay_without_their_owner_when_orphaned() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_collectors();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_collectors();
     family(&server);
     server.delete("statefulsets", "default", "owner", json!({"propagationPolicy": "Orphan"}));
     server.until("the owner gone", |server| server.find("statefulsets", "default", "owner").is_none()).await;
@@ -356,14 +355,13 @@ async fn what_was_left_by_an_owner_that_went_unseen_is_found_at_the_start() {
     let server = Server::default();
     family(&server);
     server.delete("statefulsets", "default", "owner", json!({}));
-    let informers = Informers::start(&server.client());
-    let Story { server, tasks: _tasks, .. } = Story { server, informers, tasks: JoinSet::new() }.with_collectors();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::on(server).with_collectors();
     server.until("no children", |server| children(server) == 0).await;
 }
 
 #[tokio::test]
 async fn a_namespace_goes_after_all_it_holds_and_says_what_it_waits_for() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_collectors();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_collectors();
     server.create("namespaces", json!({"metadata": {"name": "shop"}}));
     server.create("configmaps", json!({"metadata": {"namespace": "shop", "name": "a"}}));
     server.create("secrets", json!({"metadata": {"namespace": "shop", "name": "held", "finalizers": ["x.io/y"]}}));
@@ -383,7 +381,7 @@ async fn a_namespace_goes_after_all_it_holds_and_says_what_it_waits_for() {
 
 #[tokio::test]
 async fn each_namespace_begins_with_an_account_and_the_certificate_which_is_put_right() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_service_accounts();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_service_accounts();
     crate::namespaces::ensure_system(&server.client()).await.unwrap();
     crate::namespaces::ensure_system(&server.client()).await.unwrap();
     let right = |server: &Server, namespace: &str| {
@@ -401,7 +399,7 @@ async fn each_namespace_begins_with_an_account_and_the_certificate_which_is_put_
 
 #[tokio::test]
 async fn pods_leave_a_node_they_do_not_tolerate_and_those_that_nobody_runs_end() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_nodes();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_nodes();
     server.create("nodes", node("good", "4"));
     server.create("nodes", node("bad", "4"));
     server.create("pods", pod("there", json!({"nodeName": "bad"})));

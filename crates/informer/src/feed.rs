@@ -10,16 +10,20 @@ use crate::Watched;
 use crate::source::Sink;
 use crate::view::Shared;
 
+/// Reads an object from the server's text.
+pub type Decode<K> = fn(&str) -> Result<K, serde_json::Error>;
+
 /// Puts what it is told into a view.
 pub(crate) struct Feed<K> {
     shared: Arc<Shared<K>>,
+    decode: Decode<K>,
     /// The list that is being received. The view doesn't change, nor its revision, before the list is whole.
     listed: BTreeMap<ObjectKey, Arc<K>>,
 }
 
 impl<K: Watched> Feed<K> {
-    pub(crate) fn new(shared: Arc<Shared<K>>) -> Self {
-        Self { shared, listed: BTreeMap::new() }
+    pub(crate) fn new(shared: Arc<Shared<K>>, decode: Decode<K>) -> Self {
+        Self { shared, decode, listed: BTreeMap::new() }
     }
 }
 
@@ -30,7 +34,7 @@ impl<K: Watched> Sink for Feed<K> {
     }
 
     fn listed(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        let object: K = decode(object)?;
+        let object = (self.decode)(object)?;
         self.listed.insert(key_of(&object), Arc::new(object));
         Ok(())
     }
@@ -42,14 +46,14 @@ impl<K: Watched> Sink for Feed<K> {
     }
 
     fn changed(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        let object: K = decode(object)?;
+        let object = (self.decode)(object)?;
         let revision = revision_of(&object);
         self.shared.put(key_of(&object), Some(Arc::new(object)), revision);
         Ok(())
     }
 
     fn deleted(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        let object: K = decode(object)?;
+        let object = (self.decode)(object)?;
         self.shared.put(key_of(&object), None, revision_of(&object));
         Ok(())
     }
@@ -57,7 +61,7 @@ impl<K: Watched> Sink for Feed<K> {
 
 /// From bytes, as the API server reads objects: so the program has one decoder per kind. Nobody here asks who owns which field;
 /// a server keeps that when an object is written back without it.
-fn decode<K: Watched>(object: &str) -> Result<K, serde_json::Error> {
+pub(crate) fn decode<K: Watched>(object: &str) -> Result<K, serde_json::Error> {
     let (object, _) = managed_fields::split(object);
     let mut object: K = serde_json::from_slice(object.as_bytes())?;
     object.meta_mut().managed_fields = None;

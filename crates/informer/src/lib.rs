@@ -20,9 +20,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use kinds::ObjectKey;
-use kube::{Api, Resource};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+pub use feed::Decode;
 use feed::Feed;
 use source::Source;
 use view::{Inbox, Shared, locked};
@@ -77,11 +78,28 @@ impl<K: Watched> Informer<K> {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(api: Api<K>) -> Self {
+        let source = Source::of(K::plural(&()), api.resource_url());
+        Self::start_at(api.into_client(), source, feed::decode)
+    }
+
+    /// As [`Informer::start`], from a source and with a decoder of one's own.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_at(client: Client, source: Source, decode: Decode<K>) -> Self {
         let shared = Arc::new(Shared::default());
-        let source = Source { name: K::plural(&()).into_owned(), path: api.resource_url().to_owned(), metadata_only: false };
-        let (client, mut feed) = (api.into_client(), Feed::new(shared.clone()));
+        let mut feed = Feed::new(shared.clone(), decode);
         let task = tokio::spawn(async move { source.feed(&client, &mut feed).await });
         Self { shared, _watching: Arc::new(AbortOnDrop(task.abort_handle())) }
+    }
+
+    /// A view that is never filled, for a kind that nobody looks at.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn idle() -> Self {
+        let task = tokio::spawn(std::future::ready(()));
+        Self { shared: Arc::new(Shared::default()), _watching: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 
     /// Waits until the first list is complete.

@@ -43,6 +43,8 @@ pub trait Sink: Send {
     fn changed(&mut self, object: &str) -> Result<(), serde_json::Error>;
     /// An object is gone; the text is its last state.
     fn deleted(&mut self, object: &str) -> Result<(), serde_json::Error>;
+    /// The server does not serve such objects. It may later.
+    fn unserved(&mut self) {}
 }
 
 /// What is listed and watched.
@@ -54,6 +56,8 @@ pub struct Source {
     pub path: String,
     /// Whether only the objects' metadata is asked for.
     pub metadata_only: bool,
+    /// A field selector, for some of the objects.
+    pub fields: Option<String>,
 }
 
 #[derive(Debug, Error)]
@@ -130,6 +134,11 @@ struct Versioned {
 }
 
 impl Source {
+    /// All objects of a collection, whole.
+    pub fn of(name: impl Into<String>, path: impl Into<String>) -> Self {
+        Self { name: name.into(), path: path.into(), metadata_only: false, fields: None }
+    }
+
     /// Feeds the sink for ever.
     pub async fn feed(&self, client: &Client, sink: &mut dyn Sink) {
         let mut retry = Retry::default();
@@ -145,6 +154,9 @@ impl Source {
                 // A watch that ends at once, again and again, is not asked for without a pause.
                 Ok(false) => {}
                 Err(error) => {
+                    if version.is_none() && matches!(&error, FeedError::Request(kube::Error::Api(status)) if status.code == 404) {
+                        sink.unserved();
+                    }
                     tracing::warn!(resource = self.name, %error, "watch failed; it is tried again");
                     if !error.is_resumable() {
                         version = None;
@@ -158,7 +170,7 @@ impl Source {
     /// Brings a complete list; answers at which version it was.
     async fn list(&self, client: &Client, sink: &mut dyn Sink) -> Result<String, FeedError> {
         sink.begin_list();
-        let mut parameters = ListParams { limit: Some(PAGE), ..ListParams::default() };
+        let mut parameters = ListParams { limit: Some(PAGE), field_selector: self.fields.clone(), ..ListParams::default() };
         loop {
             let request = Request::new(self.path.as_str());
             let request = if self.metadata_only { request.list_metadata(&parameters) } else { request.list(&parameters) };
@@ -180,7 +192,8 @@ impl Source {
     /// Passes on what happens after a version, and keeps the version, until the server ends the watch. Answers whether it
     /// brought anything.
     async fn watch(&self, client: &Client, version: &mut String, sink: &mut dyn Sink) -> Result<bool, FeedError> {
-        let parameters = WatchParams { timeout: Some(WATCH_SECONDS), bookmarks: true, ..WatchParams::default() };
+        let field_selector = self.fields.clone();
+        let parameters = WatchParams { timeout: Some(WATCH_SECONDS), bookmarks: true, field_selector, ..WatchParams::default() };
         let request = Request::new(self.path.as_str());
         let request = match self.metadata_only {
             true => request.watch_metadata(&parameters, version),

@@ -4,6 +4,7 @@
 //! This crate knows no clock, no I/O and no async runtime.
 
 pub mod columns;
+pub mod definition;
 pub mod managed_fields;
 pub mod merge_keys;
 pub mod names;
@@ -11,9 +12,11 @@ pub mod object;
 pub mod quantity;
 pub mod registry;
 pub mod selector;
+mod set_kind;
 
 pub use names::{ObjectKey, Ordinal, Uid};
 pub use object::{Codec, Decoded, Object};
 pub use quantity::Quantity;
 pub use registry::{Resource, Scope};
 pub use selector::Selector;
+pub use set_kind::{STEADFAST_GROUP, SetKind};

@@ -15,6 +15,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 
 use crate::columns::{self, Printer};
 use crate::object::Codec;
+use crate::set_kind::{STEADFAST_CODEC, STEADFAST_GROUP};
 
 /// Whether objects of a resource live in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +209,9 @@ const NODE_FIELDS: &[SelectableField] = &[SelectableField { absent: "false", ..a
 
 const SERVICE_FIELDS: &[SelectableField] = &[at("spec.clusterIP", &[&["spec", "clusterIP"]]), at("spec.type", &[&["spec", "type"]])];
 
+const STATEFUL_SETS: Resource = row!(StatefulSet, "apps" / "v1", Namespaced, "statefulsets", "statefulset", short: &["sts"],
+    categories: &["all"], sub: &[Status, Scale], generation: true, print: STATEFUL_SET);
+
 /// Every resource that is served, in discovery order. Of two views of the same objects, the one that is stored comes first.
 pub static RESOURCES: &[Resource] = &[
     row!(Namespace, "" / "v1", Cluster, "namespaces", "namespace", short: &["ns"], sub: &[Status, Finalize], delete_collection: false,
@@ -230,8 +234,7 @@ pub static RESOURCES: &[Resource] = &[
     row!(ResourceQuota, "" / "v1", Namespaced, "resourcequotas", "resourcequota", short: &["quota"], sub: &[Status], returns_deleted: true,
          print: RESOURCE_QUOTA),
     row!(EventsEvent, "events.k8s.io" / "v1", Namespaced, "events", "event", short: &["ev"], fields: EVENTS_FIELDS, print: EVENT),
-    row!(StatefulSet, "apps" / "v1", Namespaced, "statefulsets", "statefulset", short: &["sts"], categories: &["all"],
-         sub: &[Status, Scale], generation: true, print: STATEFUL_SET),
+    STATEFUL_SETS,
     row!(ControllerRevision, "apps" / "v1", Namespaced, "controllerrevisions", "controllerrevision", print: CONTROLLER_REVISION),
     row!(EndpointSlice, "discovery.k8s.io" / "v1", Namespaced, "endpointslices", "endpointslice", generation: true, print: ENDPOINT_SLICE),
     row!(StorageClass, "storage.k8s.io" / "v1", Cluster, "storageclasses", "storageclass", short: &["sc"], returns_deleted: true,
@@ -241,6 +244,13 @@ pub static RESOURCES: &[Resource] = &[
     row!(Lease, "coordination.k8s.io" / "v1", Namespaced, "leases", "lease", print: LEASE),
     row!(PodDisruptionBudget, "policy" / "v1", Namespaced, "poddisruptionbudgets", "poddisruptionbudget", short: &["pdb"], sub: &[Status],
          generation: true, print: POD_DISRUPTION_BUDGET),
+    Resource {
+        group: STEADFAST_GROUP,
+        short_names: &["ssts"],
+        storage: "statefulsets.apps.steadfast.dev",
+        codec: STEADFAST_CODEC,
+        ..STATEFUL_SETS
+    },
 ];
 
 /// The row of a group, version and plural name.

@@ -102,7 +102,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn first(configuration: &Configuration) -> Self {
         let set = Arc::new(configuration.set.clone());
-        let observed = Observed { set, pods: Vec::new(), claims: Default::default(), revisions: Vec::new() };
+        let observed = Observed { kind: Default::default(), set, pods: Vec::new(), claims: Default::default(), revisions: Vec::new() };
         let mut world = World::new(observed, Timestamp::UNIX_EPOCH);
         canonical::set(&mut world.set);
         let progress = vec![0; configuration.changes.len()];
@@ -117,6 +117,7 @@ impl State {
         let is_foreign = |owner: &OwnerReference| owner.controller == Some(true) && Some(&owner.uid) != set.metadata.uid.as_ref();
         let is_own = |pod: &&Arc<Pod>| !pod.metadata.owner_references.iter().flatten().any(is_foreign);
         Observed {
+            kind: Default::default(),
             set: set.clone(),
             pods: views.pods.as_ref().unwrap_or(&world.pods).values().filter(is_own).cloned().collect(),
             claims: views.claims.as_ref().unwrap_or(&world.claims).clone().into_iter().collect(),

@@ -62,7 +62,8 @@ pub(crate) fn is_host_network(pod: &Pod) -> bool {
 /// Whose the pod's address is: an ordinal of a StatefulSet keeps its.
 fn identity(pod: &Pod) -> PodIdentity {
     let owners = pod.metadata.owner_references.iter().flatten();
-    let is_ordinal = owners.clone().any(|owner| owner.controller == Some(true) && owner.kind == "StatefulSet");
+    let is_ordinal =
+        owners.clone().any(|owner| owner.controller == Some(true) && owner.kind == "StatefulSet" && owner.api_version.starts_with("apps/"));
     PodIdentity {
         key: kinds::ObjectKey::new(namespace(pod), name(pod)),
         uid: uid(pod).to_owned(),

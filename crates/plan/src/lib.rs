@@ -4,6 +4,7 @@
 
 pub mod binding;
 pub mod disruption;
+pub mod election;
 pub mod endpoints;
 pub mod forecast;
 pub mod garbage;

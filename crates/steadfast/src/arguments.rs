@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use network::Cidr;
 
+mod controllers;
+
+pub use controllers::Controllers;
 mod client;
 
 pub use client::{Connection, Format, Plan, Rollout, RolloutVerb, SetName, Status, Target};
@@ -26,6 +29,8 @@ pub enum Verb {
     Down(Down),
     /// Works with the images on this node
     Image(Image),
+    /// Runs our controllers against another API server, as ordinary clients of it
+    Controllers(Controllers),
     /// Tells what would happen if manifests were applied; writes nothing. Exit code: 0 nothing to do, 2 changes, 1 error
     Plan(Plan),
     /// Shows how StatefulSets are, and what they wait for

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod arguments;
+mod attach;
 mod bootstrap;
 mod colour;
 mod connect;
 mod control;
+mod controllers_verb;
 mod down;
 mod failure;
 mod foresee;
@@ -16,8 +18,10 @@ mod images;
 mod instance;
 mod kubeconfig;
 mod output;
+mod roles;
 mod rollout;
 mod status;
+mod stop;
 mod up;
 mod worker;
 
@@ -56,7 +60,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // A client needs no more than one thread, and what it has begun ends quietly with it.
     let mut builder = match arguments.verb {
-        Verb::Up(_) | Verb::Down(_) | Verb::Image(_) => tokio::runtime::Builder::new_multi_thread(),
+        Verb::Up(_) | Verb::Down(_) | Verb::Image(_) | Verb::Controllers(_) => tokio::runtime::Builder::new_multi_thread(),
         Verb::Plan(_) | Verb::Status(_) | Verb::Rollout(_) => tokio::runtime::Builder::new_current_thread(),
     };
     let tokio = builder.enable_all().build().map_err(Failure::Runtime)?;
@@ -65,6 +69,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Verb::Up(up) => up::run(up).await?,
             Verb::Down(down) => down::run(down).await?,
             Verb::Image(image) => images::run(image.verb).await?,
+            Verb::Controllers(verb) => controllers_verb::run(verb).await?,
             Verb::Plan(plan) => return foresee::run(plan).await,
             Verb::Status(status) => return status::run(status).await,
             Verb::Rollout(rollout) => return rollout::run(rollout.verb).await,

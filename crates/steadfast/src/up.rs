@@ -6,21 +6,22 @@ use std::time::Instant;
 
 use apiserver::certificates::Certificates;
 use apiserver::{Config, Limits, NodeDialer, Server};
-use controllers::{Informers, Inventory, namespaces};
+use controllers::roster::{Controller, Parts};
+use controllers::{Informers, namespaces};
 use network::PodNetwork;
 use node::simulated;
 use store::embedded::{Embedded, Options};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Up;
 use crate::bootstrap::{self, Addresses};
-use crate::control::{self, Control};
+use crate::control;
 use crate::failure::Failure;
 use crate::instance::{Instance, Record};
 use crate::kubeconfig::{self, Administrator};
+use crate::stop::Stop;
 use crate::worker::{self, Line, Setting, Worker};
 
 /// Where tokens of service accounts come from, and whom they are for.
@@ -31,7 +32,8 @@ const MASTERS: &str = "system:masters";
 /// Runs the control plane and this node until SIGTERM or SIGINT. Containers are left running.
 pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     let begin = Instant::now();
-    control::check(&up.disable_controllers)?;
+    let disabled =
+        Controller::chosen(&up.disable_controllers).map_err(|error| Failure::Message(format!("--disable-controllers: {error}")))?;
     if up.simulated_nodes == 0 && !nix::unistd::geteuid().is_root() {
         return Err(Failure::NotRoot);
     }
@@ -41,7 +43,7 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let record = record(&up)?;
     instance.write_record(&record)?;
-    let started = start(&up, &instance, &record).await?;
+    let started = start(&up, &instance, &record, &disabled).await?;
     println!("ready in {} ms", begin.elapsed().as_millis());
     stop.wait().await;
     tracing::info!("stopping; containers are left running");
@@ -70,7 +72,7 @@ impl Started {
     }
 }
 
-async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started, Failure> {
+async fn start(up: &Up, instance: &Instance, record: &Record, disabled: &[Controller]) -> Result<Started, Failure> {
     let shutdown = CancellationToken::new();
     let network = match record.simulated {
         true => None,
@@ -84,12 +86,9 @@ async fn start(up: &Up, instance: &Instance, record: &Record) -> Result<Started,
     let administrator = server.client("system:steadfast", &[MASTERS]);
     namespaces::ensure_system(&administrator).await?;
     let controllers = server.client(control::MANAGER, &[]);
-    let informers = Informers::start(&controllers);
-    let inventory = Inventory::start(&controllers);
-    let control =
-        Control { informers: informers.clone(), inventory, certificate: certificates.authority().into(), shutdown: shutdown.clone() };
-    let clients = server.clone();
-    control::start(&mut tasks, control, &up.disable_controllers, |user| clients.client(user, &[]));
+    let parts = Parts::start(&controllers, certificates.authority().into());
+    let informers = parts.informers.clone();
+    control::start(&mut tasks, parts, &shutdown, disabled, |user| server.client(user, &[]));
     bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
     let worker = match network {
         None => {
@@ -202,24 +201,4 @@ fn addresses(up: &Up, network: Option<&PodNetwork>) -> Addresses {
     let gateway = network.map(PodNetwork::gateway);
     let api = SocketAddrV4::new(gateway.unwrap_or(Ipv4Addr::LOCALHOST), up.listen.port());
     Addresses { services: up.service_cidr, api, dns: gateway }
-}
-
-/// The signals that end the server.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn new() -> Result<Self, Failure> {
-        let on = |kind| signal(kind).map_err(Failure::Runtime);
-        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

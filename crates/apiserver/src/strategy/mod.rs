@@ -6,7 +6,7 @@ use std::any::Any;
 use std::marker::PhantomData;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kinds::{Object, Resource};
+use kinds::{Object, Resource, STEADFAST_GROUP};
 
 use crate::field::FieldError;
 
@@ -199,7 +199,7 @@ pub fn of(resource: &Resource) -> &'static dyn Erased {
         ("", "LimitRange") => &Typed(limit_range::LimitRanges),
         ("", "ResourceQuota") => &Typed(resource_quota::ResourceQuotas),
         ("scheduling.k8s.io", "PriorityClass") => &Typed(priority_class::PriorityClasses),
-        ("apps", "StatefulSet") => &Typed(stateful_set::StatefulSets),
+        ("apps" | STEADFAST_GROUP, "StatefulSet") => &Typed(stateful_set::StatefulSets),
         ("apps", "ControllerRevision") => &Typed(controller_revision::ControllerRevisions),
         ("discovery.k8s.io", "EndpointSlice") => &Typed(endpoint_slice::EndpointSlices),
         ("storage.k8s.io", "StorageClass") => &Typed(storage_class::StorageClasses),

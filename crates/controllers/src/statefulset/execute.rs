@@ -13,6 +13,7 @@ use plan::statefulset::{Action, Plan, status_differs};
 use serde_json::{Value, json};
 
 use super::batches::steps;
+use super::wire::Sets;
 use super::{StatefulSets, Written};
 use crate::runtime::{ReconcileError, Writes, call};
 
@@ -33,7 +34,7 @@ struct Execution<'a> {
     pods: Api<Pod>,
     claims: Api<PersistentVolumeClaim>,
     revisions: Api<ControllerRevision>,
-    sets: Api<StatefulSet>,
+    sets: Sets,
     written: Mutex<Written>,
 }
 
@@ -47,7 +48,7 @@ impl<'a> Execution<'a> {
             pods: Api::namespaced(shell.client.clone(), namespace),
             claims: Api::namespaced(shell.client.clone(), namespace),
             revisions: Api::namespaced(shell.client.clone(), namespace),
-            sets: Api::namespaced(shell.client.clone(), namespace),
+            sets: Sets::namespaced(shell.client.clone(), shell.kind, namespace),
             written: Mutex::default(),
         }
     }

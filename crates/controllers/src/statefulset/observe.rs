@@ -18,6 +18,7 @@ impl StatefulSets {
         pods.retain(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
         pods.extend(self.pods.orphans(namespace));
         Observed {
+            kind: self.kind,
             claims: self.observed_claims(set, &pods, namespace),
             revisions: self.observed_revisions(set, namespace, uid),
             pods,

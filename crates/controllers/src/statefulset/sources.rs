@@ -54,8 +54,7 @@ fn owners<K>(sets: &Informer<StatefulSet>, change: &Change<K>, old: Option<&Obje
 
 fn owner_key(sets: &Informer<StatefulSet>, namespace: &str, owner: &OwnerReference) -> Option<ObjectKey> {
     let key = ObjectKey::new(namespace, owner.name.as_str());
-    let is_set = owner.kind == "StatefulSet" && owner.api_version.starts_with("apps/");
-    let set = is_set.then(|| sets.get(&key)).flatten()?;
+    let set = sets.get(&key)?;
     (set.metadata.uid.as_deref() == Some(owner.uid.as_str())).then_some(key)
 }
 

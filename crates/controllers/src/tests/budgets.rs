@@ -1,25 +1,18 @@
 //! Disruption budgets and quotas, from what changes to what their status says.
 
-use std::future::pending;
-
 use serde_json::{Value, json};
 
 use super::Story;
 use super::server::Server;
-use crate::Inventory;
+use crate::roster::Controller;
 
 impl Story {
-    fn with_disruption(mut self) -> Self {
-        let (client, informers) = (self.server.client(), self.informers.clone());
-        self.tasks.spawn(async move { crate::disruption::run(client, &informers, pending()).await });
-        self
+    fn with_disruption(self) -> Self {
+        self.with(Controller::Disruption)
     }
 
-    fn with_quotas(mut self) -> Self {
-        let (client, informers) = (self.server.client(), self.informers.clone());
-        let inventory = Inventory::start(&client);
-        self.tasks.spawn(async move { crate::quota::run(client, &informers, &inventory, pending()).await });
-        self
+    fn with_quotas(self) -> Self {
+        self.with(Controller::Quota)
     }
 }
 
@@ -45,7 +38,7 @@ async fn until_budget(server: &Server, what: &str, healthy: i32, wanted: i32, al
 
 #[tokio::test]
 async fn a_budget_follows_its_pods_and_the_scale_of_their_set() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_disruption();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_disruption();
     server.create("statefulsets", set(2));
     server.create("pods", member("web-0", "True"));
     server.create("pods", member("web-1", "False"));
@@ -69,7 +62,7 @@ async fn a_budget_follows_its_pods_and_the_scale_of_their_set() {
 
 #[tokio::test]
 async fn a_quota_says_what_is_used_as_objects_come_and_go_and_end() {
-    let Story { server, tasks: _tasks, .. } = Story::new().with_quotas();
+    let Story { server, tasks: _tasks, guard: _guard, .. } = Story::new().with_quotas();
     let used = |server: &Server| server.find("resourcequotas", "default", "q").unwrap()["status"]["used"].clone();
     server.create("configmaps", json!({"metadata": {"name": "one"}}));
     let hard = json!({"pods": "5", "requests.memory": "1Gi", "count/configmaps": "9"});

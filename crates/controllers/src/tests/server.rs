@@ -23,7 +23,7 @@ type Refusal = (u16, &'static str);
 type Place = (String, String, String);
 
 #[derive(Clone, Default)]
-pub(super) struct Server {
+pub(crate) struct Server {
     state: Arc<Mutex<State>>,
     /// The newest revision.
     revision: Arc<watch::Sender<u64>>,
@@ -38,7 +38,7 @@ struct State {
 }
 
 impl Server {
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let server = self.clone();
         let serve = move |request: Request<Body>| {
             let server = server.clone();
@@ -66,11 +66,11 @@ impl Server {
     }
 
     /// Creates an object; its namespace is `default` unless it says otherwise.
-    pub(super) fn create(&self, resource: &str, object: Value) {
+    pub(crate) fn create(&self, resource: &str, object: Value) {
         self.change(|state| state.create(resource, object).map(drop)).unwrap();
     }
 
-    pub(super) fn merge(&self, resource: &str, namespace: &str, name: &str, patch: &Value) {
+    pub(crate) fn merge(&self, resource: &str, namespace: &str, name: &str, patch: &Value) {
         let place = (resource.to_owned(), namespace.to_owned(), name.to_owned());
         self.change(|state| {
             let mut object = state.objects[&place].clone();
@@ -79,27 +79,27 @@ impl Server {
         });
     }
 
-    pub(super) fn delete(&self, resource: &str, namespace: &str, name: &str, options: Value) {
+    pub(crate) fn delete(&self, resource: &str, namespace: &str, name: &str, options: Value) {
         let place = (resource.to_owned(), namespace.to_owned(), name.to_owned());
         self.change(|state| state.delete(place, &options).map(drop)).unwrap();
     }
 
-    pub(super) fn find(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+    pub(crate) fn find(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
         self.state().objects.get(&(resource.to_owned(), namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// All objects of a resource.
-    pub(super) fn all(&self, resource: &str) -> Vec<Value> {
+    pub(crate) fn all(&self, resource: &str) -> Vec<Value> {
         self.state().objects.iter().filter(|((known, ..), _)| known == resource).map(|(_, object)| object.clone()).collect()
     }
 
     /// How often an object of this resource was written, by any means.
-    pub(super) fn writes(&self, resource: &str) -> usize {
+    pub(crate) fn writes(&self, resource: &str) -> usize {
         self.state().log.iter().filter(|(known, ..)| known == resource).count()
     }
 
     /// Waits until something is so, looking after every change.
-    pub(super) async fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
         let mut revision = self.revision.subscribe();
         let reached = async {
             while !wanted(self) {

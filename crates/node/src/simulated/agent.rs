@@ -221,5 +221,5 @@ fn is_on_host_network(pod: &Pod) -> bool {
 /// Whether the pod is one of a StatefulSet, whose address is to stay with its name.
 fn is_ordinal(pod: &Pod) -> bool {
     let mut owners = pod.metadata.owner_references.iter().flatten();
-    owners.any(|owner| owner.controller == Some(true) && owner.kind == "StatefulSet")
+    owners.any(|owner| owner.controller == Some(true) && owner.kind == "StatefulSet" && owner.api_version.starts_with("apps/"))
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpe
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::{Metadata, Resource};
+use kinds::SetKind;
 
 use super::{Refused, pods};
 use crate::statefulset::{Action, Observed, status_differs};
@@ -15,6 +16,8 @@ use crate::statefulset::{Action, Observed, status_differs};
 /// A copy of a set and of what belongs to it. Cheap to clone: objects are shared until they change.
 #[derive(Clone, Debug)]
 pub struct World {
+    /// Under which name the set is served.
+    pub kind: SetKind,
     pub set: Arc<StatefulSet>,
     /// By name.
     pub pods: BTreeMap<String, Arc<Pod>>,
@@ -33,9 +36,9 @@ type Objects<K> = BTreeMap<String, Arc<K>>;
 impl World {
     /// A world with these objects.
     pub fn new(observed: Observed, now: Timestamp) -> Self {
-        let Observed { set, pods, claims, revisions } = observed;
+        let Observed { kind, set, pods, claims, revisions } = observed;
         let mut world =
-            Self { set, pods: by_name(pods), claims: by_name(claims.into_values()), revisions: by_name(revisions), now, version: 0 };
+            Self { kind, set, pods: by_name(pods), claims: by_name(claims.into_values()), revisions: by_name(revisions), now, version: 0 };
         world.version = world.newest_version();
         world
     }
@@ -43,6 +46,7 @@ impl World {
     /// What a controller sees of it.
     pub fn observed(&self) -> Observed {
         Observed {
+            kind: self.kind,
             set: self.set.clone(),
             pods: self.pods.values().cloned().collect(),
             claims: self.claims.clone().into_iter().collect(),

@@ -129,7 +129,7 @@ fn split<'a>(
 }
 
 fn is_set(owner: &OwnerReference, spec: &Spec<'_>) -> bool {
-    owner.kind == "StatefulSet" && owner.api_version.starts_with("apps/") && owner.name == spec.name
+    owner.kind == "StatefulSet" && spec.kind.has_version(&owner.api_version) && owner.name == spec.name
 }
 
 fn is_pod(owner: &OwnerReference, name: &str) -> bool {

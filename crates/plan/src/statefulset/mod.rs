@@ -39,6 +39,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kinds::SetKind;
 
 pub use action::{Action, DeleteReason};
 pub use identity::{ordinal_of, parent_of};
@@ -61,6 +62,8 @@ const MOST_CREATIONS: usize = 5_000;
 /// Everything a decision depends on.
 #[derive(Clone, Debug)]
 pub struct Observed {
+    /// Under which name the set is served: as this, it owns.
+    pub kind: SetKind,
     pub set: Arc<StatefulSet>,
     /// The pods whose controller the set is, and those of its namespace that have none.
     pub pods: Vec<Arc<Pod>>,
@@ -87,7 +90,7 @@ pub struct Plan {
 
 /// Decides what to do next.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
-    let spec = match Spec::of(&observed.set) {
+    let spec = match Spec::of(&observed.set, observed.kind) {
         Ok(spec) => spec,
         Err(waiting) => return Plan::idle(observed, waiting),
     };
@@ -110,7 +113,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
 
 /// The names of the claims that a plan for this set and these pods may look at: for [`Observed::claims`].
 pub fn claim_names(set: &StatefulSet, pods: &[Arc<Pod>]) -> Vec<String> {
-    let Ok(spec) = Spec::of(set) else { return Vec::new() };
+    let Ok(spec) = Spec::of(set, SetKind::default()) else { return Vec::new() };
     if spec.claims.is_empty() {
         return Vec::new();
     }

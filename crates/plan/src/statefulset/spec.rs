@@ -5,11 +5,12 @@ use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSet, 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kinds::Selector;
+use kinds::{Selector, SetKind};
 
 use super::WaitingOn;
 
 pub(super) struct Spec<'a> {
+    pub(super) kind: SetKind,
     pub(super) name: &'a str,
     pub(super) namespace: &'a str,
     pub(super) uid: &'a str,
@@ -41,7 +42,7 @@ pub(super) enum Strategy {
 }
 
 impl<'a> Spec<'a> {
-    pub(super) fn of(set: &'a StatefulSet) -> Result<Self, WaitingOn> {
+    pub(super) fn of(set: &'a StatefulSet, kind: SetKind) -> Result<Self, WaitingOn> {
         let wanted = set.spec.as_ref().ok_or(WaitingOn::InvalidSelector { reason: "there is no spec".into() })?;
         let selector = Selector::from_label_selector(&wanted.selector).map_err(|error| error.to_string());
         let selector = selector.and_then(|selector| match selector.is_empty() {
@@ -52,6 +53,7 @@ impl<'a> Spec<'a> {
         let retention = wanted.persistent_volume_claim_retention_policy.as_ref();
         let deletes = |when: Option<&String>| when.is_some_and(|policy| policy == "Delete");
         Ok(Self {
+            kind,
             name: set.metadata.name.as_deref().unwrap_or_default(),
             namespace: set.metadata.namespace.as_deref().unwrap_or_default(),
             uid: set.metadata.uid.as_deref().unwrap_or_default(),
@@ -86,7 +88,7 @@ impl<'a> Spec<'a> {
     /// The set as the controlling owner.
     pub(super) fn owner(&self) -> OwnerReference {
         OwnerReference {
-            api_version: "apps/v1".to_owned(),
+            api_version: self.kind.api_version().to_owned(),
             kind: "StatefulSet".to_owned(),
             name: self.name.to_owned(),
             uid: self.uid.to_owned(),

@@ -45,6 +45,7 @@ impl Surroundings {
         let named = |meta: &ObjectMeta| meta.name.as_deref().is_some_and(|name| name.starts_with(&prefix));
         let revisions = self.revisions.iter().filter(|revision| is_of(&revision.metadata) || named(&revision.metadata));
         Observed {
+            kind: Default::default(),
             pods: self.pods.iter().filter(|pod| is_of(&pod.metadata)).cloned().collect(),
             revisions: revisions.cloned().collect(),
             claims: self.claims.clone(),

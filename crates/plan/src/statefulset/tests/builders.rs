@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpe
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kinds::SetKind;
 use serde_json::{Value, json};
 
 use super::super::{Observed, Plan, plan, template};
@@ -208,6 +209,7 @@ impl PodBuilder {
 /// What a controller would see, with the claims of all pods of ordinals below ten.
 pub(super) fn observed(set: SetBuilder, revisions: Vec<ControllerRevision>, pods: Vec<PodBuilder>) -> Observed {
     Observed {
+        kind: SetKind::Apps,
         set: Arc::new(set.0),
         pods: pods.into_iter().map(|pod| Arc::new(pod.0)).collect(),
         claims: (0..10).map(|ordinal| claim(&format!("data-web-{ordinal}"))).map(|claim| (name_of(&claim), Arc::new(claim))).collect(),

@@ -1,6 +1,10 @@
 //! Which pods come and go, and when.
 
-use super::super::{Action, plan};
+use std::collections::HashMap;
+
+use kinds::SetKind;
+
+use super::super::{Action, Observed, plan};
 use super::builders::*;
 
 #[test]
@@ -127,4 +131,22 @@ fn a_new_pod_has_the_identity_of_its_ordinal() {
     assert_eq!((spec.hostname.as_deref(), spec.subdomain.as_deref()), (Some("web-0"), Some("web")));
     assert_eq!(pod.metadata.owner_references, Some(vec![owner("apps/v1", "StatefulSet", "web", SET_UID)]));
     assert_eq!(pod.metadata.generate_name.as_deref(), Some("web-"));
+}
+
+#[test]
+fn a_set_of_our_own_group_owns_its_pods_claims_and_revisions_as_that() {
+    let own = |revisions| {
+        let set = set(1).claims().retention("Delete", "Retain").at("rev-1", "rev-1");
+        Observed { kind: SetKind::Steadfast, claims: HashMap::new(), ..observed(set, revisions, vec![]) }
+    };
+    let mut owners = Vec::new();
+    for observed in [own(vec![]), own(vec![revision("rev-1", 1, "v1")])] {
+        owners.extend(plan(&observed, now()).actions.into_iter().map(|action| match action {
+            Action::CreateRevision(revision) => revision.metadata.owner_references,
+            Action::CreateClaim { claim, .. } => claim.metadata.owner_references,
+            Action::CreatePod { pod, .. } => pod.metadata.owner_references,
+            other => panic!("{other}"),
+        }));
+    }
+    assert_eq!(owners, vec![Some(vec![owner("apps.steadfast.dev/v1", "StatefulSet", "web", SET_UID)]); 3]);
 }

@@ -1,0 +1,160 @@
+//! What each controller asks of the API server: the one table that roles for a foreign cluster are made from, and that says
+//! which live views a controller needs. Tests record what controllers really ask for and compare.
+
+use kinds::{SetKind, registry};
+
+use crate::roster::Controller;
+
+/// Verbs on one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Right {
+    /// The API group; empty for the core group.
+    pub group: &'static str,
+    /// `pods`, or `pods/status` for a subresource.
+    pub resource: &'static str,
+    pub verbs: &'static [&'static str],
+}
+
+const fn right(group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Right {
+    Right { group, resource, verbs }
+}
+
+const VIEW: &[&str] = &["list", "watch"];
+const EVENTS: Right = right("", "events", &["create", "patch"]);
+const NODES: Right = right("", "nodes", VIEW);
+const PODS: Right = right("", "pods", VIEW);
+const STORAGE_CLASSES: Right = right("storage.k8s.io", "storageclasses", VIEW);
+const NAMESPACES: Right = right("", "namespaces", VIEW);
+
+/// The sets stand here under Kubernetes' name.
+const STATEFUL_SET: &[Right] = &[
+    right("apps", "statefulsets", &["get", "list", "watch"]),
+    right("apps", "statefulsets/status", &["update"]),
+    right("apps", "controllerrevisions", &["create", "delete", "list", "patch", "watch"]),
+    right("", "pods", &["create", "delete", "list", "patch", "update", "watch"]),
+    right("", "persistentvolumeclaims", &["create", "list", "patch", "watch"]),
+    EVENTS,
+];
+
+const ENDPOINTS: &[Right] = &[
+    right("", "services", VIEW),
+    right("discovery.k8s.io", "endpointslices", &["create", "delete", "list", "update", "watch"]),
+    right("", "endpoints", &["create", "delete", "list", "update", "watch"]),
+    PODS,
+    NODES,
+];
+
+const BINDING: &[Right] = &[
+    right("", "persistentvolumeclaims", &["get", "list", "update", "watch"]),
+    right("", "persistentvolumeclaims/status", &["update"]),
+    right("", "persistentvolumes", &["get", "list", "update", "watch"]),
+    right("", "persistentvolumes/status", &["update"]),
+    STORAGE_CLASSES,
+    PODS,
+    NODES,
+    EVENTS,
+];
+
+const SERVICE_ACCOUNTS: &[Right] = &[
+    NAMESPACES,
+    right("", "serviceaccounts", &["create", "list", "watch"]),
+    right("", "configmaps", &["create", "list", "update", "watch"]),
+];
+
+const NODE_HEALTH: &[Right] = &[
+    right("", "nodes", &["get", "list", "update", "watch"]),
+    right("", "nodes/status", &["update"]),
+    right("coordination.k8s.io", "leases", VIEW),
+    right("", "pods", &["delete", "list", "watch"]),
+    right("", "pods/status", &["patch"]),
+    EVENTS,
+];
+
+const SCHEDULER: &[Right] = &[
+    NODES,
+    NAMESPACES,
+    PODS,
+    right("", "pods/binding", &["create"]),
+    right("", "pods/status", &["patch"]),
+    right("", "persistentvolumeclaims", &["list", "patch", "watch"]),
+    right("", "persistentvolumes", VIEW),
+    STORAGE_CLASSES,
+    EVENTS,
+];
+
+const UNDERTAKER: &[Right] = &[NAMESPACES, right("", "namespaces/status", &["update"]), right("", "namespaces/finalize", &["update"])];
+
+const DISRUPTION: &[Right] = &[
+    right("policy", "poddisruptionbudgets", VIEW),
+    right("policy", "poddisruptionbudgets/status", &["update"]),
+    right("apps", "statefulsets", VIEW),
+    PODS,
+    EVENTS,
+];
+
+const QUOTA: &[Right] = &[
+    right("", "resourcequotas", VIEW),
+    right("", "resourcequotas/status", &["update"]),
+    PODS,
+    right("", "persistentvolumeclaims", VIEW),
+    right("", "services", VIEW),
+];
+
+/// What a candidate asks for about its Lease.
+pub const ELECTION: Right = right("coordination.k8s.io", "leases", &["create", "get", "list", "update", "watch"]);
+
+impl Controller {
+    /// All that the controller asks for, when it looks after sets of this kind.
+    pub fn rights(self, sets: SetKind) -> Vec<Right> {
+        let of_sets = |right: &Right| match right.resource {
+            "statefulsets" | "statefulsets/status" => Right { group: sets.group(), ..*right },
+            _ => *right,
+        };
+        self.own_rights().iter().map(of_sets).chain(self.rights_on_all()).collect()
+    }
+
+    /// Whether the controller looks at this resource through the shared views.
+    pub(crate) fn watches(self, plural: &str) -> bool {
+        self.own_rights().iter().any(|right| right.resource == plural && right.verbs.contains(&"watch"))
+    }
+
+    fn own_rights(self) -> &'static [Right] {
+        match self {
+            Self::StatefulSet => STATEFUL_SET,
+            Self::Endpoints => ENDPOINTS,
+            Self::Binding => BINDING,
+            Self::Disruption => DISRUPTION,
+            Self::Garbage => &[EVENTS],
+            Self::Namespaces => UNDERTAKER,
+            Self::ServiceAccounts => SERVICE_ACCOUNTS,
+            Self::Nodes => NODE_HEALTH,
+            Self::Quota => QUOTA,
+            Self::Scheduler => SCHEDULER,
+        }
+    }
+
+    /// The rights on objects of every kind that is known.
+    fn rights_on_all(self) -> Vec<Right> {
+        let stored = registry::RESOURCES.iter().filter(|resource| resource.group != "events.k8s.io");
+        let on = |resource: &registry::Resource, verbs| right(resource.group, resource.plural, verbs);
+        match self {
+            Self::Garbage => {
+                let followed = stored.filter(|resource| resource.storage != "events");
+                followed.map(|resource| on(resource, &["delete", "get", "list", "patch", "watch"])).collect()
+            }
+            Self::Namespaces => stored
+                .map(|resource| match (resource.storage, resource.is_namespaced()) {
+                    ("events", _) => on(resource, &["deletecollection", "list"]),
+                    (_, true) => on(resource, &["deletecollection", "list", "watch"]),
+                    (_, false) => on(resource, VIEW),
+                })
+                .collect(),
+            // It counts objects of whatever kind a quota names.
+            Self::Quota => stored.map(|resource| on(resource, VIEW)).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
