@@ -172,11 +172,14 @@ fn sift(name: &str) {
     };
     if let Some(asked) = asked {
         let Some(perturbation) = asked.strip_prefix(&format!("{name}:")) else { return };
-        return drop(run(perturbation.parse().unwrap()));
+        run(perturbation.parse().unwrap());
+        return;
     }
     let counts = run(Perturbation::Nothing);
     let all = perturbations(counts);
-    all.iter().for_each(|perturbation| drop(run(*perturbation)));
+    for perturbation in &all {
+        run(*perturbation);
+    }
     say(&format!("sieve: {name}: {} writes, {} events, {} perturbations", counts.0, counts.1, all.len()));
 }
 
