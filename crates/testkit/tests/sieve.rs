@@ -114,15 +114,12 @@ async fn tell(foundation: &Foundation, story: &Story, perturbation: Perturbation
     Ok(wire.counts())
 }
 
-/// Waits until the set is up to date and as wanted. When its controller rests before that, its watches are cut, so that what
-/// it missed is listed.
+/// Waits until the set is up to date and as wanted. When its controller rests before that, lost events are made up for.
 async fn reach(cluster: &Cluster, wire: &Wire, wanted: impl Fn(&StatefulSet) -> bool) -> Result<(), String> {
     let done = |sets: &[Arc<StatefulSet>]| sets.iter().any(|set| is_observed(set) && wanted(set));
     let begin = tokio::time::Instant::now();
     while !until(&cluster.informers.statefulsets, QUIET, &done).await {
-        if wire.rests() {
-            wire.cut();
-        }
+        wire.make_up_for_lost();
         if begin.elapsed() > PATIENCE {
             return Err(format!("not reached: {:?}", cluster.informers.statefulsets.list()));
         }
