@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["kinds", "plan"]),
     ("informer", &["kinds"]),
     ("store", &[]),
-    ("apiserver", &["kinds", "store"]),
+    ("apiserver", &["kinds", "plan", "store"]),
     ("controllers", &["kinds", "plan", "informer"]),
     ("image", &[]),
     ("runtime", &[]),

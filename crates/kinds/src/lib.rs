@@ -4,6 +4,7 @@
 //! This crate knows no clock, no I/O and no async runtime.
 
 pub mod columns;
+pub mod managed_fields;
 pub mod merge_keys;
 pub mod names;
 pub mod object;

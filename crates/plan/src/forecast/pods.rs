@@ -83,8 +83,29 @@ pub fn is_pending(pod: &Pod) -> bool {
 
 /// Whether its Ready condition is true.
 pub fn is_ready(pod: &Pod) -> bool {
+    condition_is(pod, "Ready", "True")
+}
+
+/// Whether a condition is there with this status.
+pub(super) fn condition_is(pod: &Pod, kind: &str, status: &str) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == status)
+}
+
+/// Whether it is noted that no node takes a pod for this reason.
+pub(super) fn unscheduled_because(pod: &Pod, why: &str) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "PodScheduled" && condition.message.as_deref() == Some(why))
+}
+
+/// Notes why no node takes a pod.
+pub(super) fn set_unscheduled(pod: &mut Pod, why: String, now: Timestamp) {
+    set_condition(pod, "PodScheduled", false, now);
+    let conditions = pod.status.iter_mut().flat_map(|status| status.conditions.iter_mut().flatten());
+    for condition in conditions.filter(|condition| condition.type_ == "PodScheduled") {
+        condition.reason = Some("Unschedulable".to_owned());
+        condition.message = Some(why.clone());
+    }
 }
 
 fn phase(pod: &Pod) -> &str {

@@ -42,12 +42,16 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 pub use action::{Action, DeleteReason};
 pub use identity::{ordinal_of, parent_of};
+pub use member::{PodHealth, health_of};
 pub use status::differs as status_differs;
+pub(crate) use template::same_field;
+pub use template::template_in;
 pub use waiting::WaitingOn;
 
 use claims::ClaimName;
+use member::Member;
 use membership::Members;
-use revisions::Chosen;
+use revisions::{Chosen, Missing};
 use spec::Spec;
 use template::Template;
 
@@ -96,7 +100,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     }
     let chosen = match revisions::choose(observed, &spec) {
         Ok(chosen) => chosen,
-        Err(action) => return Plan::alone(observed, vec![*action]),
+        Err(missing) => return Plan::before_revisions(observed, *missing),
     };
     let members = Members::of(observed, &spec, now);
     let mut round = Round::new(observed, spec, chosen, &members);
@@ -142,6 +146,12 @@ fn while_deleted(observed: &Observed, spec: &Spec<'_>, now: Timestamp) -> Plan {
 impl Plan {
     fn idle(observed: &Observed, waiting: WaitingOn) -> Self {
         Self { waiting_on: Some(waiting), ..Self::alone(observed, Vec::new()) }
+    }
+
+    fn before_revisions(observed: &Observed, missing: Missing) -> Self {
+        let mut plan = Self::alone(observed, vec![missing.action]);
+        plan.status.collision_count = missing.collisions.or(plan.status.collision_count);
+        plan
     }
 
     /// These actions, and nothing else in this round.
@@ -200,7 +210,7 @@ impl<'a> Round<'a> {
         let status = status::of(self.observed, &self.spec, self.members, self.revisions.current_name(), self.revisions.update_name());
         let surplus = revisions::surplus(self.observed, &self.spec, &self.revisions, self.members);
         self.actions.extend(surplus);
-        let recheck_at = self.members.all().filter_map(|member| member.health.available_at()).filter(|at| *at > now).min();
+        let recheck_at = self.members.all().filter_map(Member::changes_at).filter(|at| *at > now).min();
         Plan { actions: self.actions, status, waiting_on: self.waiting_on, recheck_at, conflicts: self.conflicts }
     }
 

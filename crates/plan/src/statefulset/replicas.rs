@@ -117,9 +117,10 @@ impl Round<'_> {
 
     /// A pod that has ended makes way for a new one.
     fn replace_ended(&mut self, member: &Member<'_>) {
-        match member.terminating {
-            true => self.wait_for_member(member),
-            false => self.delete(member, DeleteReason::Ended),
+        match member.replaced_at {
+            _ if member.terminating => self.wait_for_member(member),
+            Some(at) => self.wait_for(WaitingOn::EarlyEnd { pod: member.name().to_owned(), at, why: member.end() }),
+            None => self.delete(member, DeleteReason::Ended),
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn of(observed: &Observed, spec: &Spec<'_>, members: &Members<'_>, cu
         updated_replicas: positive(updated),
         current_revision: named(current),
         update_revision: named(update),
-        collision_count: before.and_then(|status| status.collision_count),
+        collision_count: Some(before.and_then(|status| status.collision_count).unwrap_or(0)),
         conditions: before.and_then(|status| status.conditions.clone()),
     }
 }
@@ -44,12 +44,12 @@ fn is_complete(spec: &Spec<'_>, members: &Members<'_>, update: &str) -> bool {
     !forgets && all && members.condemned.is_empty()
 }
 
-/// Whether a status is worth a write, given the one that is there: as upstream, conditions and collisions alone are not.
+/// Whether a status is worth a write, given the one that is there: as upstream, conditions alone are not.
 pub fn differs(before: Option<&StatefulSetStatus>, after: &StatefulSetStatus) -> bool {
     let Some(before) = before else { return true };
     let numbers = |status: &StatefulSetStatus| {
         let counts = [status.ready_replicas, status.available_replicas, status.current_replicas, status.updated_replicas];
-        (status.replicas, counts.map(Option::unwrap_or_default))
+        (status.replicas, status.collision_count.unwrap_or_default(), counts.map(Option::unwrap_or_default))
     };
     let names = |status: &StatefulSetStatus| (status.current_revision.clone(), status.update_revision.clone());
     after.observed_generation > before.observed_generation || numbers(before) != numbers(after) || names(before) != names(after)
