@@ -34,7 +34,7 @@ struct Origin {
 /// With the shortest trace to the first violation.
 pub fn explore(configuration: &Configuration, planner: Planner, most: usize) -> Result<Explored, Box<Failure>> {
     let mut controller = Controller::new(planner);
-    let mut settling = Settling::default();
+    let mut settling = Settling::of(configuration);
     let first = State::first(configuration);
     let mut visited = Sums::from_iter([first.sum()]);
     let mut origins = vec![Origin { parent: 0, choice: 0 }];

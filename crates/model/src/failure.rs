@@ -58,7 +58,7 @@ pub fn replay(seed: &str, planner: Planner) -> Result<usize, Box<Failure>> {
         return Ok(0);
     };
     let choices: Vec<u16> = choices.split('.').filter_map(|choice| choice.parse().ok()).collect();
-    let (mut controller, mut settling) = (Controller::new(planner), Settling::default());
+    let (mut controller, mut settling) = (Controller::new(planner), Settling::of(&configuration));
     let mut state = State::first(&configuration);
     for (done, choice) in choices.iter().enumerate() {
         let plan = controller.plan(&state);

@@ -11,7 +11,7 @@ use crate::canonical;
 use crate::configuration::{BROKEN, Change, word};
 use crate::controller::{Controller, Cut};
 use crate::event::Event;
-use crate::invariants::{Verdict, ready_since};
+use crate::invariants::{Verdict, phase, ready_since};
 use crate::state::{Kind, Objects, State, Views};
 
 /// Later than every step of a pod, so that it was ready once.
@@ -63,16 +63,29 @@ pub(crate) fn is_broken(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.as_deref()) == Some(BROKEN)
 }
 
-/// A phase along; a ready pod becomes available when it has been ready for long enough.
+/// A phase along; a ready pod becomes available when it has been ready for long enough, and one that has ended grows old
+/// enough to be replaced.
 pub(crate) fn advance(world: &mut World, name: &str) {
     if world.advance_pod(name, is_broken) {
         return;
+    }
+    if world.pods.get(name).is_some_and(|pod| has_ended(pod) && is_young(pod, world.now)) {
+        let born = Time(world.now - LATER);
+        world.change_pod(name, |pod| pod.metadata.creation_timestamp = Some(born));
     }
     let waits = world.set.spec.as_ref().is_some_and(|spec| spec.min_ready_seconds.unwrap_or(0) > 0);
     let long_ago = world.now - LATER;
     if waits && world.pods.get(name).is_some_and(|pod| is_ready(pod) && ready_since(pod) != Some(long_ago)) {
         world.change_pod(name, |pod| set_ready(pod, true, Time(long_ago)));
     }
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    matches!(phase(pod), "Failed" | "Succeeded")
+}
+
+fn is_young(pod: &Pod, now: Timestamp) -> bool {
+    pod.metadata.creation_timestamp.as_ref().is_some_and(|born| born.0 >= now)
 }
 
 fn later() -> Time {

@@ -1,12 +1,16 @@
 //! What becomes of a set that is left alone.
 
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
 use plan::statefulset::{WaitingOn, ordinal_of};
 
 use crate::canonical::Sums;
-use crate::configuration::{BROKEN, Change};
+use crate::configuration::{BROKEN, Change, Configuration, Fault};
 use crate::controller::Controller;
 use crate::event::Event;
 use crate::happen::{happen, is_broken, make};
+use crate::invariants::pods::claims_of;
 use crate::invariants::revisions::wanted_image;
 use crate::invariants::{Invariant, Verdict, is_going, require, revision_of};
 use crate::state::{State, Views};
@@ -15,12 +19,18 @@ use crate::state::{State, Views};
 const MOST_TURNS: usize = 300;
 
 /// States that are known to settle as desired.
-#[derive(Default)]
 pub(crate) struct Settling {
     known: Sums,
+    /// Whether the controller may have begun with an old view of claims. Then it may have made a pod on a claim that goes
+    /// because an earlier pod, to which the policy had given it, is gone; the claim stays until the new pod goes too.
+    may_use_leaving_claims: bool,
 }
 
 impl Settling {
+    pub(crate) fn of(configuration: &Configuration) -> Self {
+        Self { known: Sums::default(), may_use_leaving_claims: configuration.kinds.contains(&Fault::OldView) }
+    }
+
     /// Leaves the set alone: nodes come back, views catch up, the controller and the pods take turns. A template that can't
     /// work is replaced by the user first, and pods that only the user may delete are deleted.
     pub(crate) fn check(&mut self, controller: &mut Controller, state: &State) -> Verdict {
@@ -35,6 +45,7 @@ impl Settling {
             turn(controller, &mut state)?;
             if state.sum() == sum && !lend_a_hand(controller, &mut state)? {
                 is_as_desired(controller, &state)?;
+                self.has_claims(&state)?;
                 break;
             }
         }
@@ -45,6 +56,15 @@ impl Settling {
         })?;
         self.known.extend(path);
         Ok(())
+    }
+
+    /// Every pod that is to have a claim has it.
+    fn has_claims(&self, state: &State) -> Verdict {
+        let world = &state.world;
+        let stays = |name: &str| world.claims.get(name).is_some_and(|claim| self.may_use_leaving_claims || !is_going(&claim.metadata));
+        let lacks = |pod: &Arc<Pod>| claims_of(pod).into_iter().any(|name| !stays(name));
+        let lacking = world.pods.iter().find(|(_, pod)| lacks(pod)).map(|(name, _)| name);
+        require(lacking.is_none(), Invariant::DesiredState, || format!("{lacking:?} has no claim"))
     }
 }
 
@@ -122,12 +142,6 @@ fn is_as_desired(controller: &mut Controller, state: &State) -> Verdict {
     }
     if let Some((name, _)) = world.pods.iter().find(|(_, pod)| !plan::forecast::is_ready(pod) || is_going(&pod.metadata)) {
         return fail(format!("{name} does not serve; waits: {:?}", plan.waiting_on));
-    }
-    if spec.volume_claim_templates.is_some()
-        && let Some(name) =
-            wanted.iter().find(|name| world.claims.get(&format!("data-{name}")).is_none_or(|claim| is_going(&claim.metadata)))
-    {
-        return fail(format!("{name} has no claim"));
     }
     has_revisions(state, start)
 }

@@ -46,7 +46,7 @@ pub fn walk(seed: u64, planner: Planner) -> Result<usize, Box<Failure>> {
     let configuration = random(seed);
     let mut dice = Dice::new(seed ^ 0x5eed);
     let mut controller = Controller::new(planner);
-    let mut settling = Settling::default();
+    let mut settling = Settling::of(&configuration);
     let mut state = State::first(&configuration);
     let mut choices = Vec::new();
     for step in 0..STEPS {

@@ -77,6 +77,8 @@ impl Cluster {
         self.tasks.spawn(async move { controllers::scheduler::run(scheduler, &shared, pending()).await });
         let (client, shared) = (manager.clone(), self.informers.clone());
         self.tasks.spawn(async move { controllers::binding::run(client, &shared, pending()).await });
+        let (client, shared) = (manager.clone(), self.informers.clone());
+        self.tasks.spawn(async move { controllers::service_accounts::run(client, &shared, "PEM".into(), pending()).await });
         let client = manager.clone();
         self.tasks.spawn(async move { controllers::garbage::run(client, &inventory, pending()).await });
     }

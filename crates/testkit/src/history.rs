@@ -50,7 +50,7 @@ pub async fn judge(store: &dyn Store) -> Result<usize, String> {
 /// All that happened to the kinds a set consists of, in order.
 async fn events(store: &dyn Store) -> Vec<Arc<Event>> {
     let mut all = Vec::new();
-    for kind in ["statefulsets.apps", "pods", "persistentvolumeclaims", "controllerrevisions.apps"] {
+    for kind in ["statefulsets", "pods", "persistentvolumeclaims", "controllerrevisions"] {
         let mut watch = store.watch(&format!("/{kind}/{NAMESPACE}/"), FIRST_REVISION).unwrap();
         while let WatchMessage::Event(event) = watch.next().await.unwrap() {
             all.push(event);
@@ -72,7 +72,7 @@ fn describe(event: &Event) -> String {
 
 impl Objects {
     fn take(&mut self, event: &Event) -> Result<(), String> {
-        let kind = event.key.split('/').nth(1).unwrap_or_default().split('.').next().unwrap_or_default();
+        let kind = event.key.split('/').nth(1).unwrap_or_default();
         let before = self.observed();
         let judge = before.as_ref().and_then(|before| Judge::of(before, Timestamp::now()));
         let verdict = match (kind, judge) {

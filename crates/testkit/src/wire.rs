@@ -43,6 +43,8 @@ struct State {
     held: BTreeSet<&'static str>,
     /// Kinds whose next watch is refused.
     expired: BTreeSet<&'static str>,
+    /// Whether lost events were made up for.
+    made_up: bool,
     last_request: Instant,
 }
 
@@ -58,6 +60,7 @@ impl Wire {
             old_lists: BTreeSet::new(),
             held: BTreeSet::new(),
             expired: BTreeSet::new(),
+            made_up: false,
             last_request: Instant::now(),
         };
         Arc::new(Self { perturbation, store, state: Mutex::new(state), crashed: Notify::new(), cuts: watch::Sender::new(0) })
@@ -88,15 +91,15 @@ impl Wire {
         self.crashed.notified().await;
     }
 
-    /// Whether no request was made for a while.
-    pub fn rests(&self) -> bool {
-        self.state().last_request.elapsed() > REST
-    }
-
-    /// Ends all watches, none of which can be resumed.
-    pub fn cut(&self) {
-        self.state().expired.extend(KINDS);
-        self.cuts.send_modify(|cuts| *cuts += 1);
+    /// If an event was lost and the controller rests, ends all watches, once. None can be resumed.
+    pub fn make_up_for_lost(&self) {
+        let mut state = self.state();
+        let lost = matches!(self.perturbation, Perturbation::Lost { event } if state.events >= event);
+        if lost && !state.made_up && state.last_request.elapsed() > REST {
+            state.made_up = true;
+            state.expired.extend(KINDS);
+            self.cuts.send_modify(|cuts| *cuts += 1);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -181,7 +184,7 @@ impl Wire {
     }
 
     pub(crate) async fn until_rest(&self) {
-        while !self.rests() {
+        while self.state().last_request.elapsed() <= REST {
             sleep(Duration::from_millis(2)).await;
         }
     }

@@ -114,15 +114,12 @@ async fn tell(foundation: &Foundation, story: &Story, perturbation: Perturbation
     Ok(wire.counts())
 }
 
-/// Waits until the set is up to date and as wanted. When its controller rests before that, its watches are cut, so that what
-/// it missed is listed.
+/// Waits until the set is up to date and as wanted. When its controller rests before that, lost events are made up for.
 async fn reach(cluster: &Cluster, wire: &Wire, wanted: impl Fn(&StatefulSet) -> bool) -> Result<(), String> {
     let done = |sets: &[Arc<StatefulSet>]| sets.iter().any(|set| is_observed(set) && wanted(set));
     let begin = tokio::time::Instant::now();
     while !until(&cluster.informers.statefulsets, QUIET, &done).await {
-        if wire.rests() {
-            wire.cut();
-        }
+        wire.make_up_for_lost();
         if begin.elapsed() > PATIENCE {
             return Err(format!("not reached: {:?}", cluster.informers.statefulsets.list()));
         }
@@ -172,11 +169,14 @@ fn sift(name: &str) {
     };
     if let Some(asked) = asked {
         let Some(perturbation) = asked.strip_prefix(&format!("{name}:")) else { return };
-        return drop(run(perturbation.parse().unwrap()));
+        run(perturbation.parse().unwrap());
+        return;
     }
     let counts = run(Perturbation::Nothing);
     let all = perturbations(counts);
-    all.iter().for_each(|perturbation| drop(run(*perturbation)));
+    for perturbation in &all {
+        run(*perturbation);
+    }
     say(&format!("sieve: {name}: {} writes, {} events, {} perturbations", counts.0, counts.1, all.len()));
 }
 

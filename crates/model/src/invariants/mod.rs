@@ -5,7 +5,7 @@
 //! by the server's own history, as the simulation does, it is somebody's in any case.
 
 mod claims;
-mod pods;
+pub(crate) mod pods;
 pub(crate) mod revisions;
 
 use std::collections::BTreeMap;

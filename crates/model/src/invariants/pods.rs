@@ -143,7 +143,8 @@ fn reason(action: &Action) -> Option<&DeleteReason> {
     }
 }
 
-pub(super) fn claims_of(pod: &Pod) -> Vec<&str> {
+/// The names of the claims a pod mounts.
+pub(crate) fn claims_of(pod: &Pod) -> Vec<&str> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref()).map(|source| source.claim_name.as_str()).collect()
 }
