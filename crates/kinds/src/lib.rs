@@ -4,15 +4,19 @@
 //! This crate knows no clock, no I/O and no async runtime.
 
 pub mod columns;
+pub mod extensions;
 pub mod merge_keys;
 pub mod names;
 pub mod object;
+pub mod ordinals;
 pub mod quantity;
 pub mod registry;
 pub mod selector;
 
+pub use extensions::Extensions;
 pub use names::{ObjectKey, Ordinal, Uid};
 pub use object::{Codec, Decoded, Object};
+pub use ordinals::Ordinals;
 pub use quantity::Quantity;
 pub use registry::{Resource, Scope};
 pub use selector::Selector;
