@@ -262,6 +262,11 @@ impl Cluster {
             Action::RenumberRevision { name, resource_version, number } => {
                 update(&mut self.revisions, name, resource_version, serial, |revision| revision.revision = *number)
             }
+            Action::RollBack { template, .. } => {
+                let template = (**template).clone();
+                self.change(|spec| spec.template = template);
+                true
+            }
             Action::DeleteRevision { name, uid } => {
                 let is_same = self.revisions.get(name).is_none_or(|revision| revision.metadata.uid.as_ref() == Some(uid));
                 is_same && self.revisions.remove(name).is_none_or(|_| true)
