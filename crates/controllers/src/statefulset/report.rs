@@ -52,6 +52,8 @@ fn describe(set: &str, action: &Action, error: Option<&ReconcileError>) -> Optio
                 }
             }
         }
+        // The set was changed meanwhile: the next round decides anew.
+        Action::RollBack { .. } if error.is_some_and(ReconcileError::is_stale) => None,
         Action::RollBack { from, to, because, .. } => Some(of_rollback(set, [from, to], because, error)),
         _ => None,
     }
