@@ -3,27 +3,62 @@
 //! `cargo xtask test` builds what is needed and names it in the environment:
 //! `STEADFAST_BINARY`, `STEADFAST_KUBECTL`, `STEADFAST_BUSYBOX_IMAGE`, `STEADFAST_REDIS_IMAGE`.
 
+use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod request;
+mod second_image;
+
+use request::Proxy;
+pub use request::{Answer, Watch};
+
 /// How long anything may take before a test gives up: a hang, not a speed.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-static NEXT: AtomicU16 = AtomicU16::new(0);
 
 /// One running instance with its own data directory, ports and addresses. Everything it made is removed on drop.
 #[derive(Debug)]
 pub struct Cluster {
     folder: TempDir,
     server: Option<Child>,
-    number: u16,
+    number: Number,
     arguments: Vec<String>,
+    /// Whose kubeconfig it is put into; its own if nobody's.
+    home: Option<PathBuf>,
+    proxy: OnceLock<Proxy>,
+}
+
+/// What sets an instance's ports and addresses apart from those of others on this machine.
+#[derive(Debug)]
+struct Number {
+    number: u16,
+    /// Locked for as long as the instance lives.
+    _lock: File,
+}
+
+impl Number {
+    /// One that no other test uses, of this process or another.
+    fn take() -> Self {
+        let folder = std::env::temp_dir().join("steadfast-test-numbers");
+        std::fs::create_dir_all(&folder).expect("a folder for locks");
+        let begin = std::process::id() as u16 % 200;
+        for number in (begin..200).chain(0..begin) {
+            let lock = File::options().write(true).create(true).truncate(false).open(folder.join(number.to_string())).expect("a lock");
+            match lock.try_lock() {
+                Ok(()) if std::net::TcpListener::bind(("127.0.0.1", 20_000 + number)).is_ok() => return Self { number, _lock: lock },
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => panic!("locking in {}: {error}", folder.display()),
+            }
+        }
+        panic!("200 instances run already");
+    }
 }
 
 impl Cluster {
@@ -39,10 +74,18 @@ impl Cluster {
 
     /// An instance with further arguments of `steadfast up`.
     pub fn start_with(arguments: &[&str]) -> Self {
-        let number = (std::process::id() as u16).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 200;
-        let folder = tempfile::Builder::new().prefix("steadfast-test-").tempdir().expect("a temporary folder");
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut cluster = Self { folder, server: None, number, arguments };
+        Self::new(arguments, None)
+    }
+
+    /// An instance without real nodes that is put into the kubeconfig of the user with this home.
+    pub fn of_user(home: &Path) -> Self {
+        Self::new(vec!["--simulated-nodes".to_owned(), "1".to_owned()], Some(home.to_owned()))
+    }
+
+    fn new(arguments: Vec<String>, home: Option<PathBuf>) -> Self {
+        let folder = tempfile::Builder::new().prefix("steadfast-test-").tempdir().expect("a temporary folder");
+        let mut cluster = Self { folder, server: None, number: Number::take(), arguments, home, proxy: OnceLock::new() };
         cluster.up();
         cluster
     }
@@ -50,16 +93,21 @@ impl Cluster {
     /// Starts the server, again after [`Cluster::kill`], and waits for its line. Returns the line.
     pub fn up(&mut self) -> String {
         let mut up = Command::new(binary());
-        let (n, kubeconfig) = (self.number, self.kubeconfig());
+        let (n, kubeconfig) = (self.number.number, self.kubeconfig());
         up.args(["up", "--listen", &format!("127.0.0.1:{}", 20000 + n), "--node-name", "node-a"]);
         up.args(["--pod-cidr", &format!("10.111.{n}.0/24"), "--service-cidr", &format!("10.112.{n}.0/24")]);
-        up.arg("--data-dir").arg(self.data_dir()).arg("--kubeconfig").arg(kubeconfig).args(&self.arguments);
-        let log = std::fs::File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log file");
+        up.arg("--data-dir").arg(self.data_dir()).args(&self.arguments);
+        match &self.home {
+            None => up.arg("--kubeconfig").arg(kubeconfig),
+            Some(home) => up.env("HOME", home).env_remove("KUBECONFIG"),
+        };
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log file");
         let mut child = up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("steadfast starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("the server's line");
-        assert!(line.starts_with("ready in "), "steadfast up did not become ready: {line:?}\n{}", self.log());
+        let output = child.stdout.take().expect("piped");
         self.server = Some(child);
+        BufReader::new(output).read_line(&mut line).expect("the server's line");
+        assert!(line.starts_with("ready in "), "steadfast up did not become ready: {line:?}\n{}", self.log());
         line
     }
 
@@ -98,6 +146,11 @@ impl Cluster {
         self.folder.path()
     }
 
+    /// Where names are asked for.
+    pub fn name_server(&self) -> SocketAddr {
+        SocketAddr::from(([10, 111, self.number.number as u8, 1], 53))
+    }
+
     /// What the server logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -121,8 +174,15 @@ impl Cluster {
     }
 
     fn load_image(&self, variable: &str, name: &str) {
-        let archive = std::env::var_os(variable).map_or_else(|| target().join("images").join(name), PathBuf::from);
-        assert!(archive.is_file(), "{} is missing: run `cargo xtask test`, which makes it", archive.display());
+        self.load_archive(&archive(variable, name));
+    }
+
+    /// Loads `busybox:2`, which is `busybox:1` and a file `/second`.
+    pub fn load_second_busybox(&self) {
+        self.load_archive(&second_image::make(&self.folder.path().join("busybox-2")));
+    }
+
+    fn load_archive(&self, archive: &Path) {
         let output = self.steadfast(&["image", "load", &archive.to_string_lossy()]);
         assert!(output.status.success(), "{}", said(&output));
     }
@@ -171,6 +231,34 @@ impl Cluster {
         serde_json::from_str(&text).expect("kubectl prints JSON")
     }
 
+    /// A request to the API server as it is, with the administrator's credentials.
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.proxy().ask(method, path, headers, body)
+    }
+
+    /// A request with a JSON body, or none if it is null, which must succeed; returns the answer. A patch is a merge patch.
+    pub fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let answer = self.try_call(method, path, body);
+        assert!((200..300).contains(&answer.status), "{method} {path}: {}\n{}", answer.status, answer.text());
+        answer.json()
+    }
+
+    /// As [`Cluster::call`], but it may fail.
+    pub fn try_call(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let content_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.ask(method, path, &[("content-type", content_type)], body.as_bytes())
+    }
+
+    /// Watches; the path names what, and from where on.
+    pub fn watch(&self, path: &str) -> Watch {
+        self.proxy().watch(path)
+    }
+
+    fn proxy(&self) -> &Proxy {
+        self.proxy.get_or_init(|| Proxy::start(self.kubectl_command(&["proxy"])))
+    }
+
     /// Runs a shell command in a pod, which must succeed; returns what it prints, trimmed.
     pub fn shell(&self, pod: &str, script: &str) -> String {
         self.kubectl(&["exec", pod, "--", "sh", "-c", script]).trim().to_owned()
@@ -197,13 +285,14 @@ impl Cluster {
                 let state = self.kubectl_command(&["get", "all,pvc,events", "--all-namespaces", "--output", "wide"]).output();
                 panic!("not within {PATIENCE:?}: {what}\n{}\n{}", state.map(|output| said(&output)).unwrap_or_default(), self.log());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        self.proxy.take();
         if let Some(mut server) = self.server.take() {
             let _ = server.kill();
             let _ = server.wait();
@@ -218,6 +307,13 @@ impl Drop for Cluster {
 /// The binary under test.
 pub fn binary() -> PathBuf {
     std::env::var_os("STEADFAST_BINARY").map_or_else(|| target().join("debug/steadfast"), PathBuf::from)
+}
+
+/// An archive that `cargo xtask test` makes.
+fn archive(variable: &str, name: &str) -> PathBuf {
+    let archive = std::env::var_os(variable).map_or_else(|| target().join("images").join(name), PathBuf::from);
+    assert!(archive.is_file(), "{} is missing: run `cargo xtask test`, which makes it", archive.display());
+    archive
 }
 
 /// The folder that Cargo builds into: the test itself is `target/debug/deps/<test>`.

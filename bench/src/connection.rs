@@ -33,7 +33,12 @@ impl Connection {
 
     /// Sends a request and returns the answer with its body unread.
     pub async fn start(&mut self, method: &str, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
-        let request = Request::builder().method(method).uri(path).header("host", "127.0.0.1").header("content-type", "application/json");
+        self.send(method, path, "application/json", body).await
+    }
+
+    /// The same with a body of another type.
+    pub async fn send(&mut self, method: &str, path: &str, content_type: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
+        let request = Request::builder().method(method).uri(path).header("host", "127.0.0.1").header("content-type", content_type);
         self.sender.ready().await?;
         let response = self.sender.send_request(request.body(Full::new(body))?).await?;
         if response.status().is_success() { Ok(response) } else { Err(format!("{method} {path}: {}", response.status()).into()) }

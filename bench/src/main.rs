@@ -1,5 +1,6 @@
 //! Speed and size, each against a floor or a rival measured in the same run. Run by `cargo xtask bench [CASE ...]`.
 
+mod apply;
 mod connection;
 mod etcd;
 mod instance;
@@ -38,6 +39,9 @@ async fn main() -> Result<(), Failure> {
     }
     if is_wanted("reads") {
         reads::measure(&mut report).await?;
+    }
+    if is_wanted("apply") {
+        apply::measure(&mut report).await?;
     }
     report.print();
     Ok(())

@@ -127,3 +127,24 @@ fn bad_input_gets_upstreams_answer_and_loses_nothing() {
     }
     assert_eq!(cluster.get(&["statefulset", "web"])["metadata"]["generation"], 1);
 }
+
+#[test]
+fn bodies_may_be_yaml() {
+    let cluster = Cluster::simulated(1);
+    let headers = [("content-type", "application/yaml")];
+    let path = "/api/v1/namespaces/default/configmaps";
+    let made = cluster.ask("POST", path, &headers, b"metadata:\n  name: yaml\ndata:\n  text: |\n    two\n    lines\n  number: \"1\"\n");
+    assert_eq!((made.status, &made.json()["data"]["text"]), (201, &serde_json::json!("two\nlines\n")));
+    let changed = cluster.ask("PUT", &format!("{path}/yaml"), &headers, b"{metadata: {name: yaml}, data: {text: other}}");
+    assert_eq!((changed.status, &changed.json()["data"]), (200, &serde_json::json!({"text": "other"})));
+    let strict = format!("{path}?fieldValidation=Strict");
+    for (body, expected) in [
+        (&b"metadata: {name: z}\ndata: [1"[..], "error converting YAML to JSON"),
+        (b"metadata: {name: z}\ndatum: {}\n", "unknown field \\\"datum\\\""),
+        (b"metadata: {name: z}\ndata: {a: 1}\n", "cannot unmarshal number into Go struct field ConfigMap.data of type string"),
+    ] {
+        let refused = cluster.ask("POST", &strict, &headers, body);
+        assert!(refused.status == 400 && refused.text().contains(expected), "{}: {}", refused.status, refused.text());
+    }
+    assert_eq!(cluster.ask("GET", &format!("{path}/z"), &[], b"").status, 404);
+}

@@ -3,6 +3,9 @@
 use crate::run::{Result, command, output, root, show};
 use crate::{images, install, tidy};
 
+/// How many tests of one program run at the same time.
+const THREADS: &str = "4";
+
 /// Installs what the tests need, then checks format, lints and tidiness, and runs all tests.
 pub fn run() -> Result {
     install::packages(&[("busybox", "busybox-static"), ("crun", "crun"), ("nft", "nftables"), ("docker-registry", "docker-registry")])?;
@@ -17,6 +20,8 @@ pub fn run() -> Result {
         let mut tests = command("cargo", &["test", "--workspace", "--no-fail-fast"]);
         tests.env("STEADFAST_BINARY", steadfast).env("STEADFAST_KUBECTL", kubectl);
         tests.env("STEADFAST_REDIS_IMAGE", redis).env("STEADFAST_BUSYBOX_IMAGE", busybox);
+        // The longest tests wait most of the time.
+        tests.env("RUST_TEST_THREADS", THREADS);
         show(tests)
     })?;
     println!("everything passed on {}", output(command("uname", &["-srm"]))?.trim());

@@ -14,9 +14,10 @@ const LONGEST_FILE: usize = 800;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("kinds", &[]),
     ("plan", &["kinds"]),
+    ("model", &["kinds", "plan"]),
     ("informer", &["kinds"]),
     ("store", &[]),
-    ("apiserver", &["kinds", "store"]),
+    ("apiserver", &["kinds", "plan", "store"]),
     ("controllers", &["kinds", "plan", "informer"]),
     ("image", &[]),
     ("runtime", &[]),
@@ -133,7 +134,7 @@ fn forbidden_dependencies() -> Result<Vec<String>> {
         for other in used.iter().filter(|used| ours.contains(&used.as_str()) && !allowed.contains(&used.as_str())) {
             faults.push(format!("{name} may not use {other}: the direction is plan → kinds, shells → plan, nobody → adapters"));
         }
-        for other in used.iter().filter(|used| ["kinds", "plan"].contains(name) && NOT_IN_THE_CORE.contains(&used.as_str())) {
+        for other in used.iter().filter(|used| ["kinds", "plan", "model"].contains(name) && NOT_IN_THE_CORE.contains(&used.as_str())) {
             faults.push(format!("{name} may not use {other}: the core has no I/O, clock or runtime"));
         }
     }

@@ -47,6 +47,8 @@ pub struct Limits {
     pub arrival: Duration,
     /// The longest body of a request, in bytes.
     pub body: usize,
+    /// How long a watch that asked for bookmarks waits for one, at most.
+    pub bookmarks: Duration,
 }
 
 impl Default for Limits {
@@ -58,6 +60,7 @@ impl Default for Limits {
             request: Duration::from_secs(60),
             arrival: Duration::from_secs(30),
             body: 3 << 20,
+            bookmarks: Duration::from_secs(60),
         }
     }
 }

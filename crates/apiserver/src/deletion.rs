@@ -9,7 +9,7 @@ use store::{Change, CommitError, Expected};
 
 use crate::admit::{Operation, Request};
 use crate::context::Context;
-use crate::document;
+use crate::document::Text;
 use crate::error::ApiError;
 use crate::stored::{self, Current};
 use crate::strategy;
@@ -47,6 +47,16 @@ enum Step {
 
 /// Deletes an object, or marks it for those who have to finish first.
 pub async fn delete(context: &Context<'_>, target: Target<'_>, options: &DeleteOptions) -> Result<Outcome, ApiError> {
+    delete_after(context, target, options, |_| {}).await
+}
+
+/// The same, with a last change in the write that marks or removes the object.
+pub async fn delete_after(
+    context: &Context<'_>,
+    target: Target<'_>,
+    options: &DeleteOptions,
+    change: impl Fn(&mut dyn Object) + Send + Sync,
+) -> Result<Outcome, ApiError> {
     let Target { resource, namespace, name, dry_run, .. } = target;
     let store = &*context.shared.store;
     let mut current = stored::current(store, resource, namespace, name).await?;
@@ -56,8 +66,9 @@ pub async fn delete(context: &Context<'_>, target: Target<'_>, options: &DeleteO
         let old = Some(&*current.object);
         let request = Request { resource, operation: Operation::Delete, namespace, name, old, user: context.user, dry_run };
         context.shared.admission.admit(&request, &mut *object).await?.keep();
+        change(&mut *object);
         let step = step(&mut *object, options, strategy::of(resource).grace_period_seconds(&*current.object), now());
-        match carry_out(context, target, step, &*object, &current).await {
+        match carry_out(context, target, step, &mut *object, &current).await {
             Err(CommitError::Conflict(Some(entry))) => current = Current::new(resource, *entry)?,
             Err(CommitError::Conflict(None)) => return Err(stored::not_found(resource, name)),
             Err(error) => return Err(stored::commit_error(&error)),
@@ -71,10 +82,10 @@ async fn carry_out(
     context: &Context<'_>,
     target: Target<'_>,
     step: Step,
-    object: &dyn Object,
+    object: &mut dyn Object,
     current: &Current,
 ) -> Result<Outcome, CommitError> {
-    let draft = document::draft(target.resource, object);
+    let draft = Text::of(target.resource, object).draft(&current.managed);
     let expected = Expected::At(current.entry.revision);
     let unwritten = draft.at(current.entry.revision);
     let uid = object.meta().uid.clone().unwrap_or_default();

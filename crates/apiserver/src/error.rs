@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status, StatusCau
 use kinds::Resource;
 use thiserror::Error;
 
+use crate::apply::Conflict;
 use crate::field::FieldError;
 
 /// Why a request is refused.
@@ -54,6 +55,12 @@ pub enum ApiError {
     AlreadyExists { resource: &'static Resource, name: String },
     #[error("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified())]
     Conflict { resource: &'static Resource, name: String, why: String },
+    /// An applied configuration changes what others own.
+    #[error("{}", conflicts_message(conflicts))]
+    ApplyConflict { conflicts: Vec<Conflict> },
+    /// An applied configuration does not fit the kind's schema. Upstream gives no reason, only a message.
+    #[error("failed to create typed patch object ({object}): {}", faults_message(faults))]
+    NotTyped { object: String, faults: Vec<String> },
     #[error("{}", invalid_message(resource.kind, resource.group, name, errors))]
     Invalid { resource: &'static Resource, name: String, errors: Vec<FieldError> },
     /// The resource version asked for is no longer kept.
@@ -63,6 +70,9 @@ pub enum ApiError {
     TooLarge { message: String },
     #[error("{message}")]
     TooManyRequests { message: String, retry_after_seconds: i32 },
+    /// A pod may not be evicted now; clients tell by the cause that it is no limit on requests.
+    #[error("{message}")]
+    EvictionRefused { message: String, cause: &'static str, why: String, retry_after_seconds: i32 },
     #[error("{message}")]
     Internal { message: String },
     #[error("{message}")]
@@ -99,11 +109,12 @@ impl ApiError {
             Self::NotAcceptable { .. } => (406, "NotAcceptable"),
             Self::UnsupportedMediaType { .. } => (415, "UnsupportedMediaType"),
             Self::AlreadyExists { .. } => (409, "AlreadyExists"),
-            Self::Conflict { .. } => (409, "Conflict"),
+            Self::Conflict { .. } | Self::ApplyConflict { .. } => (409, "Conflict"),
+            Self::NotTyped { .. } => (500, ""),
             Self::Invalid { .. } | Self::Unprocessable { .. } => (422, "Invalid"),
             Self::Expired { .. } => (410, "Expired"),
             Self::TooLarge { .. } => (413, "RequestEntityTooLarge"),
-            Self::TooManyRequests { .. } => (429, "TooManyRequests"),
+            Self::TooManyRequests { .. } | Self::EvictionRefused { .. } => (429, "TooManyRequests"),
             Self::Internal { .. } => (500, "InternalError"),
             Self::Unavailable { .. } => (503, "ServiceUnavailable"),
             Self::Timeout { .. } => (504, "Timeout"),
@@ -115,7 +126,7 @@ impl ApiError {
         let (code, reason) = self.code_and_reason();
         Status {
             code: Some(code.into()),
-            reason: Some(reason.to_owned()),
+            reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
             status: Some("Failure".to_owned()),
             message: Some(self.to_string()),
             details: self.details(),
@@ -142,6 +153,9 @@ impl ApiError {
             | Self::AlreadyExists { resource, name }
             | Self::Forbidden { resource, name, .. }
             | Self::Conflict { resource, name, .. } => Some(about(resource, name, resource.plural)),
+            Self::ApplyConflict { conflicts } => {
+                Some(StatusDetails { causes: Some(conflict_causes(conflicts)), ..StatusDetails::default() })
+            }
             Self::Invalid { resource, name, errors } => {
                 Some(StatusDetails { causes: Some(causes(errors)), ..about(resource, name, resource.kind) })
             }
@@ -170,6 +184,11 @@ impl ApiError {
             Self::TooManyRequests { retry_after_seconds, .. } => {
                 Some(StatusDetails { retry_after_seconds: Some(*retry_after_seconds), ..StatusDetails::default() })
             }
+            Self::EvictionRefused { cause, why, retry_after_seconds, .. } => Some(StatusDetails {
+                causes: Some(vec![StatusCause { reason: Some((*cause).to_owned()), message: Some(why.clone()), field: None }]),
+                retry_after_seconds: Some(*retry_after_seconds).filter(|seconds| *seconds > 0),
+                ..StatusDetails::default()
+            }),
             _ => None,
         }
     }
@@ -182,6 +201,35 @@ fn causes(errors: &[FieldError]) -> Vec<StatusCause> {
         reason: Some(error.reason.code().to_owned()),
     };
     errors.iter().map(cause).collect()
+}
+
+fn conflict_causes(conflicts: &[Conflict]) -> Vec<StatusCause> {
+    let causes = conflicts.iter().flat_map(|conflict| {
+        conflict.fields.iter().map(|field| StatusCause {
+            field: Some(field.clone()),
+            message: Some(format!("conflict with {}", conflict.owner)),
+            reason: Some("FieldManagerConflict".to_owned()),
+        })
+    });
+    causes.collect()
+}
+
+fn conflicts_message(conflicts: &[Conflict]) -> String {
+    let count: usize = conflicts.iter().map(|conflict| conflict.fields.len()).sum();
+    if let ([Conflict { owner, fields }], 1) = (conflicts, count) {
+        return format!("Apply failed with 1 conflict: conflict with {owner}: {}", fields.join(""));
+    }
+    let lines = conflicts.iter().map(|Conflict { owner, fields }| {
+        fields.iter().fold(format!("conflicts with {owner}:"), |lines, field| format!("{lines}\n- {field}"))
+    });
+    format!("Apply failed with {count} conflicts: {}", lines.collect::<Vec<_>>().join("\n"))
+}
+
+fn faults_message(faults: &[String]) -> String {
+    match faults {
+        [one] => one.clone(),
+        many => many.iter().fold("errors:".to_owned(), |lines, fault| format!("{lines}\n  {fault}")),
+    }
 }
 
 fn invalid_message(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> String {

@@ -6,6 +6,7 @@
 //! Nobody in this process goes around it: [`Server::client`] is a client like any other, without a socket.
 
 pub mod admit;
+pub mod apply;
 pub mod auth;
 pub mod certificates;
 mod config;
@@ -15,12 +16,14 @@ mod deletion;
 mod discovery;
 mod document;
 pub mod error;
+mod eviction;
 mod expiry;
 pub mod field;
 pub mod keys;
 mod list;
 mod media;
 mod openapi;
+mod ownership;
 pub mod patch;
 mod present;
 mod query;
@@ -41,4 +44,4 @@ mod writes;
 
 pub use config::{Config, Limits, NodeDialer, Stream};
 pub use respond::{Body, BodyError, Response};
-pub use server::Server;
+pub use server::{InProcess, Server};

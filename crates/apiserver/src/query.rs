@@ -6,6 +6,7 @@ use kinds::Selector;
 
 use crate::error::ApiError;
 use crate::field::{FieldError, Path};
+use crate::ownership::MAX_MANAGER;
 use crate::selection::FieldSelector;
 
 /// Pairs of a query, decoded, in their order.
@@ -190,8 +191,41 @@ impl WriteOptions {
                 return Err(ApiError::InvalidOptions { kind, errors: vec![error] });
             }
         };
+        check_manager(query, kind)?;
         Ok(Self { dry_run: dry_run(query.all("dryRun"), kind)?, field_validation })
     }
+}
+
+/// Options of a patch that applies a configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ApplyOptions {
+    /// Takes what others own.
+    pub force: bool,
+    pub write: WriteOptions,
+}
+
+impl ApplyOptions {
+    /// Reads and checks the options.
+    pub fn read(query: &Query) -> Result<Self, ApiError> {
+        if query.get("fieldManager").is_none() {
+            let error = FieldError::required(Path::new("fieldManager"), "is required for apply patch");
+            return Err(ApiError::InvalidOptions { kind: "PatchOptions", errors: vec![error] });
+        }
+        Ok(Self { force: query.flag("force"), write: WriteOptions::read(query, "PatchOptions")? })
+    }
+}
+
+fn check_manager(query: &Query, kind: &'static str) -> Result<(), ApiError> {
+    let name = query.get("fieldManager").unwrap_or_default();
+    let path = Path::new("fieldManager");
+    let error = if name.len() > MAX_MANAGER {
+        FieldError::too_long(path, MAX_MANAGER)
+    } else if name.chars().any(char::is_control) {
+        FieldError::invalid(path, name, "should only contain printable characters")
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::InvalidOptions { kind, errors: vec![error] })
 }
 
 /// `All` is the one value `dryRun` can have.

@@ -5,8 +5,9 @@ use kinds::registry::{self, Subresource};
 use kinds::{Resource, Scope};
 
 use crate::error::ApiError;
+use crate::field::{FieldError, Path};
 use crate::patch::PatchType;
-use crate::query::{ListOptions, Query, WriteOptions, percent_decoded};
+use crate::query::{ApplyOptions, ListOptions, Query, WriteOptions, percent_decoded};
 
 /// What a request asks for.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub enum Verb {
     Create(WriteOptions),
     Update(WriteOptions),
     Patch(PatchType, WriteOptions),
+    /// A patch that applies a configuration.
+    Apply(ApplyOptions),
     Delete(WriteOptions),
     DeleteCollection(ListOptions, WriteOptions),
 }
@@ -72,7 +75,7 @@ impl Verb {
             Self::Watch(_) => "watch",
             Self::Create(_) => "create",
             Self::Update(_) => "update",
-            Self::Patch(..) => "patch",
+            Self::Patch(..) | Self::Apply(_) => "patch",
             Self::Delete(_) => "delete",
             Self::DeleteCollection(..) => "deletecollection",
         }
@@ -154,17 +157,19 @@ fn verb(
             Verb::Watch(options)
         }
         (_, false, Some(Subresource::Exec)) if matches!(*method, Method::GET | Method::POST) => Verb::Create(WriteOptions::default()),
-        (&Method::POST, false, Some(Subresource::Binding | Subresource::Token)) => {
+        (&Method::POST, false, Some(Subresource::Binding | Subresource::Eviction | Subresource::Token)) => {
             Verb::Create(WriteOptions::read(query, "CreateOptions")?)
         }
-        (_, _, Some(Subresource::Binding | Subresource::Token | Subresource::Exec)) => return Err(ApiError::MethodNotAllowed),
+        (_, _, Some(Subresource::Binding | Subresource::Eviction | Subresource::Token | Subresource::Exec)) => {
+            return Err(ApiError::MethodNotAllowed);
+        }
         (&Method::PUT, false, Some(Subresource::Finalize)) => Verb::Update(WriteOptions::read(query, "UpdateOptions")?),
         (_, _, Some(Subresource::Finalize)) => return Err(ApiError::MethodNotAllowed),
         (&Method::GET, false, _) => Verb::Get,
         (_, _, Some(Subresource::Log)) => return Err(ApiError::MethodNotAllowed),
         (&Method::POST, true, None) if !everywhere => Verb::Create(WriteOptions::read(query, "CreateOptions")?),
         (&Method::PUT, false, _) => Verb::Update(WriteOptions::read(query, "UpdateOptions")?),
-        (&Method::PATCH, false, _) => Verb::Patch(patch_type(headers)?, WriteOptions::read(query, "PatchOptions")?),
+        (&Method::PATCH, false, _) => patch(query, headers)?,
         (&Method::DELETE, false, None) => Verb::Delete(WriteOptions::read(query, "DeleteOptions")?),
         (&Method::DELETE, true, None) if resource.delete_collection && !everywhere => {
             Verb::DeleteCollection(ListOptions::read(query, resource, false)?, WriteOptions::read(query, "DeleteOptions")?)
@@ -173,19 +178,27 @@ fn verb(
     })
 }
 
-fn patch_type(headers: &HeaderMap) -> Result<PatchType, ApiError> {
+fn patch(query: &Query, headers: &HeaderMap) -> Result<Verb, ApiError> {
     let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match content_type.split(';').next().unwrap_or_default().trim() {
-        "application/json-patch+json" => Ok(PatchType::Json),
-        "application/merge-patch+json" => Ok(PatchType::Merge),
-        "application/strategic-merge-patch+json" => Ok(PatchType::Strategic),
-        other => Err(ApiError::UnsupportedMediaType {
-            message: format!(
+    let patch_type = match content_type.split(';').next().unwrap_or_default().trim() {
+        "application/json-patch+json" => PatchType::Json,
+        "application/merge-patch+json" => PatchType::Merge,
+        "application/strategic-merge-patch+json" => PatchType::Strategic,
+        "application/apply-patch+yaml" => return ApplyOptions::read(query).map(Verb::Apply),
+        other => {
+            let message = format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: \
-                 application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
-            ),
-        }),
+                 application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
+                 application/apply-patch+yaml"
+            );
+            return Err(ApiError::UnsupportedMediaType { message });
+        }
+    };
+    if query.all("force").next().is_some() {
+        let error = FieldError::forbidden(Path::new("force"), "may not be specified for non-apply patch");
+        return Err(ApiError::InvalidOptions { kind: "PatchOptions", errors: vec![error] });
     }
+    Ok(Verb::Patch(patch_type, WriteOptions::read(query, "PatchOptions")?))
 }
 
 #[cfg(test)]
@@ -214,6 +227,7 @@ mod tests {
             (Method::PUT, "/api/v1/namespaces/a/finalize", ("namespaces/finalize", "", "a", "update")),
             (Method::DELETE, "/api/v1/namespaces/a/pods", ("pods", "a", "", "deletecollection")),
             (Method::POST, "/api/v1/namespaces/a/pods/p/binding", ("pods/binding", "a", "p", "create")),
+            (Method::POST, "/api/v1/namespaces/a/pods/p/eviction", ("pods/eviction", "a", "p", "create")),
             (Method::GET, "/api/v1/namespaces/a/pods/p/exec?command=sh", ("pods/exec", "a", "p", "create")),
             (Method::GET, "/api/v1/namespaces/a/pods/p/log", ("pods/log", "a", "p", "get")),
         ] {

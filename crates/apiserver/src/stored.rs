@@ -1,7 +1,10 @@
 //! What the store answers, in the words of the API.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use kinds::{Object, Resource};
+use serde_json::Value;
 use store::{CommitError, Entry, ReadError, Store};
 
 use crate::document;
@@ -12,15 +15,38 @@ use crate::keys;
 #[derive(Debug)]
 pub struct Current {
     pub entry: Entry,
-    /// As the kind of the resource that was asked for.
+    /// As the kind of the resource that was asked for, without `managedFields`.
     pub object: Box<dyn Object>,
+    /// The stored text without `managedFields`.
+    pub text: String,
+    /// The stored `managedFields`; empty for none.
+    pub managed: String,
 }
 
 impl Current {
     /// Decodes an entry.
     pub fn new(resource: &Resource, entry: Entry) -> Result<Self, ApiError> {
-        let object = document::read(resource, entry.document.json())?;
-        Ok(Self { entry, object })
+        let (text, managed) = document::split(entry.document.json());
+        let object = document::read(resource, text.as_bytes())?;
+        Ok(Self { entry, object, text, managed })
+    }
+
+    /// The object's text as the kind of a resource, without `managedFields`.
+    pub fn text_as(&self, resource: &Resource) -> Cow<'_, str> {
+        if std::ptr::eq(resource.stored(), resource) {
+            Cow::Borrowed(&self.text)
+        } else {
+            Cow::Owned(String::from_utf8(self.object.to_json()).unwrap_or_default())
+        }
+    }
+
+    /// The object as a tree, `managedFields` included.
+    pub fn value(&self) -> Value {
+        let mut value = self.object.to_value();
+        if !self.managed.is_empty() {
+            value["metadata"]["managedFields"] = serde_json::from_str(&self.managed).unwrap_or_default();
+        }
+        value
     }
 }
 

@@ -11,6 +11,7 @@ use store::{Document, Entry, Event, Revision, Watch, WatchError, WatchMessage};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::Shared;
 use crate::error::ApiError;
 use crate::present::{self, Form};
 use crate::query::ListOptions;
@@ -20,8 +21,6 @@ use crate::verbs::Begin;
 
 /// A watch without a time of its own ends after this, and up to as much again.
 const SHORTEST: Duration = Duration::from_secs(1800);
-/// Bookmarks come at least as often.
-const BOOKMARKS: Duration = Duration::from_secs(60);
 /// Initial events are sent in pieces of about this size, in bytes.
 const PIECE: usize = 64 << 10;
 
@@ -55,6 +54,8 @@ pub struct Watching {
     ends: Instant,
     /// When the next bookmark is due; `None` when the client wants none.
     bookmark: Option<Instant>,
+    /// How long after that the next one is.
+    bookmarks: Duration,
     closing: CancellationToken,
 }
 
@@ -67,8 +68,8 @@ enum Wake {
 
 impl Watching {
     /// A watch that begins as it is told to.
-    pub fn new(subject: Subject, watch: Box<dyn Watch>, begin: Begin, options: &ListOptions, closing: CancellationToken) -> Self {
-        let now = Instant::now();
+    pub fn new(subject: Subject, watch: Box<dyn Watch>, begin: Begin, options: &ListOptions, shared: &Shared) -> Self {
+        let (now, bookmarks) = (Instant::now(), shared.config.limits.bookmarks);
         let spread = Duration::from_secs(u64::from(u16::from_le_bytes(random::bytes())) % SHORTEST.as_secs());
         Self {
             subject,
@@ -77,8 +78,9 @@ impl Watching {
             stage: Stage::Initial { rest: begin.initial.into_iter(), tells_end: begin.tells_end },
             told_columns: false,
             ends: now + options.timeout.unwrap_or(SHORTEST + spread),
-            bookmark: options.bookmarks.then_some(now + BOOKMARKS),
-            closing,
+            bookmark: options.bookmarks.then_some(now + bookmarks),
+            bookmarks,
+            closing: shared.closing.clone(),
         }
     }
 
@@ -136,7 +138,7 @@ impl Watching {
                 }
             }
             Wake::Bookmark => {
-                self.bookmark = Some(Instant::now() + BOOKMARKS);
+                self.bookmark = Some(Instant::now() + self.bookmarks);
                 Some(self.subject.bookmark(self.seen, false))
             }
             Wake::End => {

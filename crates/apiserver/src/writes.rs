@@ -6,12 +6,14 @@ use kinds::{Object, Resource};
 use store::{Change, CommitError, Expected};
 
 use crate::admit::{Admitted, Operation, Request};
+use crate::apply;
 use crate::context::Context;
 use crate::decode::Decoded;
 use crate::deletion;
-use crate::document;
+use crate::document::Text;
 use crate::error::ApiError;
 use crate::field::{FieldError, Path};
+use crate::ownership::{self, Account};
 use crate::stored::{self, Current};
 use crate::strategy::{self, Erased, metadata};
 use crate::{keys, random};
@@ -30,6 +32,25 @@ pub struct Target<'a> {
     pub dry_run: bool,
     /// The change is made anew from whatever is found, so it need not insist on a resource version.
     pub repeatable: bool,
+    /// Under whose name the change is kept.
+    pub manager: &'a str,
+    /// Where the change is asked for; empty for the object itself.
+    pub subresource: &'static str,
+}
+
+/// A new state of an object, and who owns what of it, if that is decided already.
+#[derive(Debug)]
+pub struct Proposal {
+    pub object: Box<dyn Object>,
+    pub warnings: Vec<String>,
+    /// `managedFields` as they will be stored.
+    pub managed: Option<String>,
+}
+
+impl From<Decoded> for Proposal {
+    fn from(Decoded { object, warnings }: Decoded) -> Self {
+        Self { object, warnings, managed: None }
+    }
 }
 
 /// What a write left behind.
@@ -51,20 +72,20 @@ pub enum Part {
 }
 
 /// Stores a new object.
-pub async fn create(context: &Context<'_>, target: Target<'_>, decoded: Decoded) -> Result<Written, ApiError> {
-    let Decoded { mut object, mut warnings } = decoded;
+pub async fn create(context: &Context<'_>, target: Target<'_>, proposal: Proposal) -> Result<Written, ApiError> {
+    let Proposal { mut object, mut warnings, managed } = proposal;
     place(target, &mut *object)?;
     let meta = object.meta();
     let prefix = meta.generate_name.clone().filter(|prefix| !prefix.is_empty() && meta.name.as_deref().unwrap_or_default().is_empty());
     let Some(prefix) = prefix else {
-        let json = create_named(context, target, object, &mut warnings).await?;
+        let json = create_named(context, target, object, managed, &mut warnings).await?;
         return Ok(Written { json, warnings });
     };
     let mut attempts = 1;
     loop {
         let mut named = object.clone_object();
         named.meta_mut().name = Some(random::name(&prefix));
-        match create_named(context, target, named, &mut warnings).await {
+        match create_named(context, target, named, managed.clone(), &mut warnings).await {
             Err(ApiError::AlreadyExists { .. }) if attempts < GENERATED_NAMES => attempts += 1,
             result => return result.map(|json| Written { json, warnings }),
         }
@@ -75,14 +96,18 @@ async fn create_named(
     context: &Context<'_>,
     target: Target<'_>,
     mut object: Box<dyn Object>,
+    managed: Option<String>,
     warnings: &mut Vec<String>,
 ) -> Result<Bytes, ApiError> {
     let Target { resource, namespace, dry_run, .. } = target;
     let strategy = strategy::of(resource);
     let name = object.meta().name.clone().unwrap_or_default();
     strategy.default(&mut *object);
+    // Who creates an object owns what they say and its defaults, not what admission adds.
+    let managed = managed.unwrap_or_else(|| begin_account(target, &mut *object));
     let request = Request { resource, operation: Operation::Create, namespace, name: &name, old: None, user: context.user, dry_run };
     let admitted = context.shared.admission.admit(&request, &mut *object).await?;
+    warnings.extend_from_slice(&admitted.warnings);
     strategy.prepare_create(&mut *object);
     fill_system_fields(resource, &mut *object);
     let mut errors = metadata::validate_create(object.meta(), resource, strategy);
@@ -93,17 +118,26 @@ async fn create_named(
     let exists = || ApiError::AlreadyExists { resource, name: name.clone() };
     if dry_run {
         let (found, _) = context.shared.store.get(&key).await?;
-        return if found.is_some() { Err(exists()) } else { Ok(Bytes::from(crate::views::to_stored(resource, &*object).to_json())) };
-    }
-    let draft = document::draft(resource, &*object);
-    match context.shared.store.commit(&key, Expected::Absent, Change::Put(draft)).await {
-        Ok(event) => {
-            admitted.keep();
-            event.document.as_ref().map(|document| document.json().clone()).ok_or_else(lost)
+        if found.is_some() {
+            return Err(exists());
         }
+        object.meta_mut().managed_fields = serde_json::from_str(&managed).ok();
+        return Ok(Bytes::from(crate::views::to_stored(resource, &*object).to_json()));
+    }
+    let draft = Text::of(resource, &mut *object).draft(&managed);
+    match admitted.store(&context.shared.store, key, Change::Put(draft)).await {
+        Ok(event) => event.document.as_ref().map(|document| document.json().clone()).ok_or_else(lost),
         Err(CommitError::Conflict(_)) => Err(exists()),
         Err(error) => Err(stored::commit_error(&error)),
     }
+}
+
+fn begin_account(target: Target<'_>, object: &mut dyn Object) -> String {
+    let account = ownership::supplied(object.meta_mut().managed_fields.take(), target);
+    let text = String::from_utf8(object.to_json()).unwrap_or_default();
+    let now = ownership::now();
+    let claim = ownership::claim(target, Part::Main, apply::Operation::Update, &now);
+    ownership::after(&claim, account, "", ownership::NOTHING, &text)
 }
 
 fn lost() -> ApiError {
@@ -133,7 +167,6 @@ fn fill_system_fields(resource: &Resource, object: &mut dyn Object) {
     meta.deletion_grace_period_seconds = None;
     meta.self_link = None;
     meta.resource_version = None;
-    meta.managed_fields = None;
     meta.generation = resource.generation.then_some(1);
 }
 
@@ -143,25 +176,25 @@ fn invalid(resource: &'static Resource, name: &str, errors: Vec<FieldError>) -> 
 
 /// Changes an object that exists. `make` is called with the newest state, again whenever another write came first and the new
 /// object does not insist on a resource version.
-pub async fn change(
+pub async fn change<P: Into<Proposal>>(
     context: &Context<'_>,
     target: Target<'_>,
     part: Part,
-    make: impl Fn(&Current) -> Result<Decoded, ApiError> + Send,
+    make: impl Fn(&Current) -> Result<P, ApiError> + Send,
 ) -> Result<Written, ApiError> {
     let Target { resource, namespace, name, .. } = target;
     let store = &*context.shared.store;
     let mut current = stored::current(store, resource, namespace, name).await?;
     for _ in 0..ATTEMPTS {
-        let Decoded { mut object, mut warnings } = make(&current)?;
-        let conditional = check_identity(target, &*object, &current)?;
-        let admitted = prepare(context, target, part, &mut *object, &current, &mut warnings).await?;
-        match store_change(context, target, &*object, &current).await {
+        let mut proposal = make(&current)?.into();
+        let conditional = check_identity(target, &*proposal.object, &current)?;
+        let admitted = prepare(context, target, part, &mut proposal, &current).await?;
+        match store_change(context, target, part, &mut proposal, &current).await {
             Ok(json) => {
                 if !target.dry_run {
                     admitted.keep();
                 }
-                return Ok(Written { json, warnings });
+                return Ok(Written { json, warnings: proposal.warnings });
             }
             Err(Refused::Conflict(Some(entry))) if !conditional => current = Current::new(resource, entry)?,
             Err(Refused::Conflict(None)) => return Err(stored::not_found(resource, name)),
@@ -213,19 +246,24 @@ async fn prepare(
     context: &Context<'_>,
     target: Target<'_>,
     part: Part,
-    object: &mut dyn Object,
+    proposal: &mut Proposal,
     current: &Current,
-    warnings: &mut Vec<String>,
 ) -> Result<Admitted, ApiError> {
     let Target { resource, namespace, name, dry_run, .. } = target;
     let (strategy, old) = (strategy::of(resource), &*current.object);
+    let object = &mut *proposal.object;
     metadata::restore(object.meta_mut(), old.meta());
-    object.meta_mut().managed_fields = None;
+    let account = ownership::supplied(object.meta_mut().managed_fields.take(), target);
     strategy.default(object);
     match part {
         Part::Main => strategy.prepare_update(object, old),
         Part::Status => strategy.prepare_status_update(object, old),
         Part::Internal => {}
+    }
+    if proposal.managed.is_none() && part == Part::Main {
+        // What admission adds is nobody's.
+        let text = String::from_utf8(object.to_json()).unwrap_or_default();
+        proposal.managed = Some(go_on_with_account(target, part, account, &text, current));
     }
     let admitted = if part == Part::Main {
         let request = Request { resource, operation: Operation::Update, namespace, name, old: Some(old), user: context.user, dry_run };
@@ -239,9 +277,17 @@ async fn prepare(
     let errors = change_errors(strategy, part, object, old);
     invalid(resource, name, errors)?;
     if part == Part::Main {
-        warnings.extend(strategy.warnings(object));
+        proposal.warnings.extend_from_slice(&admitted.warnings);
+        proposal.warnings.extend(strategy.warnings(object));
     }
     Ok(admitted)
+}
+
+/// Who owns what after a change.
+fn go_on_with_account(target: Target<'_>, part: Part, account: Account, text: &str, current: &Current) -> String {
+    let now = ownership::now();
+    let claim = ownership::claim(target, part, apply::Operation::Update, &now);
+    ownership::after(&claim, account, &current.managed, &current.text_as(target.resource), text)
 }
 
 fn change_errors(strategy: &dyn Erased, part: Part, object: &dyn Object, old: &dyn Object) -> Vec<FieldError> {
@@ -260,14 +306,27 @@ enum Refused {
     Error(ApiError),
 }
 
-async fn store_change(context: &Context<'_>, target: Target<'_>, object: &dyn Object, current: &Current) -> Result<Bytes, Refused> {
-    let resource = target.resource;
-    let draft = document::draft(resource, object);
-    let unchanged = draft.at(current.entry.revision);
+async fn store_change(
+    context: &Context<'_>,
+    target: Target<'_>,
+    part: Part,
+    proposal: &mut Proposal,
+    current: &Current,
+) -> Result<Bytes, Refused> {
+    let (resource, object) = (target.resource, &mut *proposal.object);
     let ends = deletion::ends_with_this(object);
-    if !ends && (target.dry_run || unchanged.json() == current.entry.document.json()) {
-        return Ok(unchanged.json().clone());
+    let text = Text::of(resource, object);
+    let managed = match (proposal.managed.take(), part) {
+        (Some(managed), _) => managed,
+        (None, Part::Status) => go_on_with_account(target, part, Account::Kept, text.as_str(), current),
+        (None, Part::Main | Part::Internal) => current.managed.clone(),
+    };
+    let is_same = text.is(&current.text, current.entry.revision) && apply::same_account(&managed, &current.managed);
+    if is_same && !ends {
+        return Ok(current.entry.document.json().clone());
     }
+    let draft = text.draft(&managed);
+    let unchanged = draft.at(current.entry.revision);
     if target.dry_run {
         return Ok(unchanged.json().clone());
     }

@@ -5,6 +5,7 @@
 
 pub mod binding;
 mod clock;
+pub mod disruption;
 pub mod endpoints;
 pub mod events;
 pub mod garbage;
@@ -13,6 +14,7 @@ mod informers;
 mod inventory;
 pub mod namespaces;
 pub mod nodes;
+pub mod quota;
 pub mod runtime;
 pub mod scheduler;
 pub mod service_accounts;

@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //! * A record is answered as soon as the informers have seen its Service and EndpointSlice.
-//! * That a name of the cluster does not exist is never to be remembered: such answers have a lifetime of zero.
+//! * That a name of the cluster does not exist is never to be remembered: such answers have a lifetime of zero. A pod's name that
+//!   does not exist is waited for, a moment, before this is said.
 //! * Only pods and the node are answered. Nothing a client sends makes the server panic or grow without bound.
 //!
 //! # Caveats

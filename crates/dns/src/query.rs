@@ -19,6 +19,8 @@ const MAX_EXTRA: u16 = 2;
 #[derive(Debug)]
 pub(crate) enum Reply {
     Send(Vec<u8>),
+    /// This is to be sent if the name does not come in a moment.
+    Absent(Vec<u8>),
     /// Others have to be asked.
     Forward(Box<Forward>),
     /// It is no question.
@@ -99,9 +101,17 @@ impl Answerer {
             }
             Outcome::Found | Outcome::NoData | Outcome::NoName => {
                 fill(&mut response, &answer, &question.name, &key);
-                finish(response, code_of(&answer.outcome), limit)
+                match finish(response, code_of(&answer.outcome), limit) {
+                    Reply::Send(bytes) if answer.outcome == Outcome::NoName && self.view.read().may_come(&key) => Reply::Absent(bytes),
+                    reply => reply,
+                }
             }
         }
+    }
+
+    /// Tells of every change of what is answered, from now on.
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<()> {
+        self.view.changes()
     }
 
     fn begin(&self, request: &Message) -> Message {

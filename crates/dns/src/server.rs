@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::forward::Forwarder;
 use crate::query::{Answerer, Forward, Reply};
@@ -27,6 +27,10 @@ const CONNECTIONS: usize = 256;
 const IDLE: Duration = Duration::from_secs(10);
 /// How long listening rests after an error.
 const AFTER_ERROR: Duration = Duration::from_millis(10);
+/// How long an absent name of a pod is waited for: its address is known to the API a moment before its name is here.
+const MOMENT: Duration = Duration::from_millis(250);
+/// How many questions wait so; to others an absent name is absent at once.
+const WAITING: usize = 1024;
 /// The largest question by UDP.
 const MAX_QUESTION: usize = 4096;
 
@@ -43,6 +47,7 @@ struct Shared {
     answerer: Answerer,
     forwarder: Forwarder,
     connections: Semaphore,
+    waiting: Semaphore,
 }
 
 impl Server {
@@ -76,7 +81,8 @@ impl Server {
         let addresses = config.listen.clone();
         let forwarder = Forwarder::new(&config.upstreams, &addresses);
         let answerer = Answerer::new(view, forwarder.has_upstreams());
-        let shared = Arc::new(Shared { config, answerer, forwarder, connections: Semaphore::new(CONNECTIONS) });
+        let shared =
+            Arc::new(Shared { config, answerer, forwarder, connections: Semaphore::new(CONNECTIONS), waiting: Semaphore::new(WAITING) });
         let mut tasks = JoinSet::new();
         for (udp, tcp) in sockets {
             tasks.spawn(once_complete(complete.clone(), serve_udp(udp, shared.clone())));
@@ -112,6 +118,10 @@ async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
         }
         match shared.answerer.reply(&buffer[..length], Transport::Udp) {
             Reply::Send(bytes) => send(&socket, &bytes, client).await,
+            Reply::Absent(bytes) => {
+                let (socket, shared, packet) = (socket.clone(), shared.clone(), buffer[..length].to_vec());
+                tokio::spawn(async move { send(&socket, &shared.wait(&packet, Transport::Udp, bytes).await, client).await });
+            }
             Reply::Forward(forward) => {
                 let (socket, shared) = (socket.clone(), shared.clone());
                 tokio::spawn(async move {
@@ -167,6 +177,7 @@ async fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         timeout(IDLE, stream.read_exact(&mut packet)).await??;
         let answer = match shared.answerer.reply(&packet, Transport::Tcp) {
             Reply::Send(bytes) => Some(bytes),
+            Reply::Absent(bytes) => Some(shared.wait(&packet, Transport::Tcp, bytes).await),
             Reply::Forward(forward) => shared.forward(*forward).await,
             Reply::Nothing => None,
         };
@@ -177,6 +188,24 @@ async fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 }
 
 impl Shared {
+    /// The answer to a question for an absent name, should the name come in a moment; else `absent`.
+    async fn wait(&self, packet: &[u8], transport: Transport, absent: Vec<u8>) -> Vec<u8> {
+        let Ok(_place) = self.waiting.try_acquire() else { return absent };
+        let mut changes = self.answerer.changes();
+        let deadline = Instant::now() + MOMENT;
+        // Asked first once more: it may have come before the changes were listened to.
+        loop {
+            match self.answerer.reply(packet, transport) {
+                Reply::Send(bytes) => return bytes,
+                Reply::Absent(_) => {}
+                Reply::Forward(_) | Reply::Nothing => return absent,
+            }
+            if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+                return absent;
+            }
+        }
+    }
+
     async fn forward(&self, forward: Forward) -> Option<Vec<u8>> {
         match self.forwarder.ask(&forward.question).await {
             Ok(said) => forward.complete(said),

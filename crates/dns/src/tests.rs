@@ -311,6 +311,28 @@ async fn questions_that_come_before_the_zone_is_complete_are_answered_when_it_is
 }
 
 #[tokio::test]
+async fn a_pod_that_comes_a_moment_after_the_question_is_found() {
+    let view = view();
+    let (sender, complete) = watch::channel(true);
+    let server = Server::listen(config(), view.clone(), complete).await.unwrap();
+    let request = question("redis-7.redis.default.svc.cluster.local.", RecordType::A);
+    let comes = async {
+        // Something else changes first.
+        for (of, endpoints) in [("big", 101), ("redis", 8)] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            view.update(Update { services: Vec::new(), slices: vec![slice(of, endpoints)] });
+        }
+    };
+    let (response, ()) = tokio::join!(by_udp(&server, &request), comes);
+    assert_eq!(addresses(&response), [[10, 77, 0, 9].into()].into());
+    // Over a connection likewise; and what does not come is absent after all.
+    view.update(Update { services: Vec::new(), slices: vec![slice("redis", 3)] });
+    let mut stream = TcpStream::connect(server.addresses()[0]).await.unwrap();
+    assert_eq!(over(&mut stream, &request).await.metadata.response_code, ResponseCode::NXDomain);
+    drop(sender);
+}
+
+#[tokio::test]
 async fn a_pod_that_gets_an_address_is_found_and_one_that_goes_is_not() {
     let cluster = Cluster::new(service("redis", headless()).1.as_deref().unwrap());
     let server = Server::start(config(), cluster.informer("services"), cluster.informer("endpointslices")).await.unwrap();

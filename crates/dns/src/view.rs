@@ -13,11 +13,12 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     zone: Arc<RwLock<Zone>>,
+    changed: watch::Sender<()>,
 }
 
 impl View {
     pub(crate) fn new(zone: Zone) -> Self {
-        Self { zone: Arc::new(RwLock::new(zone)) }
+        Self { zone: Arc::new(RwLock::new(zone)), changed: watch::Sender::new(()) }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Zone> {
@@ -26,6 +27,12 @@ impl View {
 
     pub(crate) fn update(&self, update: Update) {
         self.zone.write().unwrap_or_else(PoisonError::into_inner).update(update);
+        self.changed.send_replace(());
+    }
+
+    /// Tells of every update from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Follows the informers; says when the zone is complete for the first time.

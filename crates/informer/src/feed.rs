@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kinds::ObjectKey;
+use kinds::{ObjectKey, managed_fields};
 use kube::Resource;
 
 use crate::Watched;
@@ -55,9 +55,13 @@ impl<K: Watched> Sink for Feed<K> {
     }
 }
 
-/// From bytes, as the API server reads objects: so the program has one decoder per kind.
+/// From bytes, as the API server reads objects: so the program has one decoder per kind. Nobody here asks who owns which field;
+/// a server keeps that when an object is written back without it.
 fn decode<K: Watched>(object: &str) -> Result<K, serde_json::Error> {
-    serde_json::from_slice(object.as_bytes())
+    let (object, _) = managed_fields::split(object);
+    let mut object: K = serde_json::from_slice(object.as_bytes())?;
+    object.meta_mut().managed_fields = None;
+    Ok(object)
 }
 
 fn key_of<K: Resource>(object: &K) -> ObjectKey {

@@ -39,6 +39,24 @@ pub fn rule(schema: &str, field: &str) -> Option<&'static Rule> {
     TABLE.get_or_init(read).get(schema)?.get(field)
 }
 
+/// The keys by which a list of this name is merged item by item, whatever its type; an empty one for a list of plain values.
+/// For clients, who don't always know the type.
+pub fn merge_keys_of(field: &str) -> &'static [&'static str] {
+    static KEYS: OnceLock<HashMap<&'static str, Vec<&'static str>>> = OnceLock::new();
+    KEYS.get_or_init(read_keys).get(field).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn read_keys() -> HashMap<&'static str, Vec<&'static str>> {
+    let mut keys: HashMap<_, Vec<_>> = HashMap::new();
+    for (field, rule) in read().into_values().flatten().filter(|(_, rule)| rule.merges()) {
+        let known = keys.entry(field).or_default();
+        if !known.contains(&rule.patch_merge_key) {
+            known.push(rule.patch_merge_key);
+        }
+    }
+    keys
+}
+
 fn read() -> Table {
     let mut table = Table::new();
     for ((schema, field), rule) in include_str!("../data/merge-keys.tsv").lines().skip(1).filter_map(parse) {
@@ -64,6 +82,14 @@ mod tests {
         assert!(containers.merges() && !containers.replaces());
         assert_eq!(containers.patch_merge_key, "name");
         assert_eq!(rule("io.k8s.api.core.v1.PodSpec", "nodeName"), None);
+    }
+
+    #[test]
+    fn a_list_may_be_merged_by_one_of_several_keys() {
+        let mut keys = merge_keys_of("ports").to_vec();
+        keys.sort_unstable();
+        assert_eq!(keys, ["containerPort", "port"]);
+        assert_eq!((merge_keys_of("finalizers"), merge_keys_of("args")), (&[""][..], &[][..]));
     }
 
     #[test]

@@ -37,6 +37,7 @@ const STICKY: u8 = 0x40;
 pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) mtu: u32,
+    pub(crate) group: u32,
     /// The text people see next to it; ours carry the pod's uid.
     pub(crate) alias: String,
     /// `bridge`, `veth` ...; empty for hardware.
@@ -178,6 +179,14 @@ pub(crate) fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, 
     Ok(socket.get(message)?.as_deref().and_then(link_of))
 }
 
+/// All links.
+pub(crate) fn all(socket: &mut Socket) -> Result<Vec<Link>, Refused> {
+    let mut links = Vec::new();
+    let message = Message::new(libc::RTM_GETLINK, &link_header(0, 0, 0), "listing links");
+    socket.dump(message, |content| links.extend(link_of(content)))?;
+    Ok(links)
+}
+
 /// All IPv4 routes, the default routes among them.
 pub(crate) fn routes(socket: &mut Socket) -> Result<Vec<Route>, Refused> {
     let mut routes = Vec::new();
@@ -203,10 +212,11 @@ fn route_header(prefix: u8, scope: u8, flags: u32) -> [u8; ROUTE_HEADER] {
 
 fn link_of(content: &[u8]) -> Option<Link> {
     let index = number_of(content.get(4..8)?)?;
-    let mut link = Link { index, mtu: 0, alias: String::new(), kind: String::new(), operates: false };
+    let mut link = Link { index, mtu: 0, group: 0, alias: String::new(), kind: String::new(), operates: false };
     for (attribute, value) in attributes(content.get(LINK_HEADER..)?) {
         match attribute {
             libc::IFLA_MTU => link.mtu = number_of(value)?,
+            libc::IFLA_GROUP => link.group = number_of(value)?,
             libc::IFLA_OPERSTATE => link.operates = value == [OPERATES],
             libc::IFLA_IFALIAS => link.alias = text_of(value),
             libc::IFLA_LINKINFO => link.kind = find(value, INFO_KIND).map(text_of).unwrap_or_default(),

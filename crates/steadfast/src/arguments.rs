@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use network::Cidr;
 
+mod client;
+
+pub use client::{Connection, Format, Plan, Rollout, RolloutVerb, SetName, Status, Target};
+
 /// The home of stateful applications: one binary that speaks the Kubernetes API.
 #[derive(Debug, Parser)]
 #[command(name = "steadfast", version, arg_required_else_help = true)]
@@ -22,6 +26,12 @@ pub enum Verb {
     Down(Down),
     /// Works with the images on this node
     Image(Image),
+    /// Tells what would happen if manifests were applied; writes nothing. Exit code: 0 nothing to do, 2 changes, 1 error
+    Plan(Plan),
+    /// Shows how StatefulSets are, and what they wait for
+    Status(Status),
+    /// Pauses, resumes, follows, undoes and restarts rollouts of StatefulSets
+    Rollout(Rollout),
 }
 
 /// Which instance a verb means.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use apiserver::certificates::Certificates;
 use image::Images;
 use network::PodNetwork;
 use nix::sys::signal::{Signal, kill};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::arguments::Down;
 use crate::failure::Failure;
 use crate::instance::{Instance, Running};
+use crate::kubeconfig;
 
 /// How long the server may take to end after SIGTERM.
 const SERVER_PATIENCE: Duration = Duration::from_secs(15);
@@ -32,7 +34,10 @@ pub async fn run(down: Down) -> Result<(), Failure> {
         PodNetwork::remove(&instance.network(record.pod_cidr, record.service_cidr), down.purge).await?;
     }
     if down.purge {
+        let authority = Certificates::open(&instance.folder(""))?;
+        let forgotten = record.kubeconfig.map_or(Ok(()), |path| kubeconfig::forget(&path, authority.authority()));
         instance.delete()?;
+        forgotten?;
     }
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
+use crate::connect::ConnectError;
+use crate::foresee::ManifestError;
 use crate::instance::InstanceError;
 use crate::kubeconfig::KubeconfigError;
 
@@ -15,6 +17,10 @@ pub enum Failure {
     Instance(#[from] InstanceError),
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     #[error(transparent)]
     Image(#[from] image::ImageError),
     #[error(transparent)]
@@ -49,6 +55,8 @@ pub enum Failure {
     },
     #[error("the cluster's first objects can't be made: {0}")]
     Bootstrap(#[from] kube::Error),
+    #[error("there is no StatefulSet {name} in namespace {namespace}; `steadfast status -n {namespace}` shows those there are")]
+    NoSuchSet { namespace: String, name: String },
     #[error("running containers needs root; run as root, or try `--simulated-nodes 1`")]
     NotRoot,
     #[error("threads can't be started: {0}")]

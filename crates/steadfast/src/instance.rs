@@ -36,6 +36,9 @@ pub struct Record {
     pub listen: String,
     /// Nodes only pretend to run pods: nothing was made in the kernel.
     pub simulated: bool,
+    /// Where the administrator's credentials are.
+    #[serde(default)]
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// The folders and names of one instance. They follow from the data directory alone.

@@ -42,18 +42,8 @@ impl Administrator<'_> {
     }
 
     /// Adds the context to the user's kubeconfig, or replaces it there; it becomes the current one if there is none.
-    pub fn merge(&self) -> Result<PathBuf, KubeconfigError> {
-        let path = users_kubeconfig()?;
-        let file_error = |source| KubeconfigError::File { path: path.clone(), source };
-        let malformed = |reason: String| KubeconfigError::Malformed { path: path.clone(), reason };
-        let present = match fs::read_to_string(&path) {
-            Ok(text) if text.trim().is_empty() => json!({}),
-            Ok(text) => serde_saphyr::from_str(&text).map_err(|error| malformed(error.to_string()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => json!({}),
-            Err(error) => return Err(file_error(error)),
-        };
-        self.merge_into(present, &path)?;
-        Ok(path)
+    pub fn merge(&self, path: &Path) -> Result<(), KubeconfigError> {
+        self.merge_into(read(path)?.unwrap_or_else(|| json!({})), path)
     }
 
     fn merge_into(&self, mut config: Value, path: &Path) -> Result<(), KubeconfigError> {
@@ -74,12 +64,10 @@ impl Administrator<'_> {
         if current.as_str().unwrap_or_default().is_empty() {
             *current = json!(CONTEXT);
         }
-        let text = serde_saphyr::to_string(&config).map_err(|error| malformed(&error.to_string()))?;
-        replace(path, &text).map_err(|source| KubeconfigError::File { path: path.to_owned(), source })
+        write(path, &config)
     }
 
     fn entries(&self) -> [(&'static str, &'static str, Value); 3] {
-        let encoded = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
         [
             ("clusters", "cluster", json!({"server": self.server, "certificate-authority-data": encoded(self.authority)})),
             ("users", "user", json!({"client-certificate-data": encoded(self.certificate), "client-key-data": encoded(self.key)})),
@@ -88,8 +76,67 @@ impl Administrator<'_> {
     }
 }
 
+/// Takes the context out of a kubeconfig, if it leads to the cluster of this authority: another instance may have taken its place.
+/// A file that holds nothing else goes.
+pub fn forget(path: &Path, authority: &str) -> Result<(), KubeconfigError> {
+    let Some(mut config) = read(path)? else { return Ok(()) };
+    let is_ours = |entry: &Value| {
+        entry["name"] == CONTEXT && entry["cluster"]["certificate-authority-data"].as_str() == Some(encoded(authority).as_str())
+    };
+    if !config["clusters"].as_array().is_some_and(|clusters| clusters.iter().any(is_ours)) {
+        return Ok(());
+    }
+    for list in ["clusters", "users", "contexts"] {
+        if let Some(entries) = config.get_mut(list).and_then(Value::as_array_mut) {
+            entries.retain(|entry| entry["name"] != CONTEXT);
+        }
+    }
+    if config["current-context"] == CONTEXT {
+        config["current-context"] = json!("");
+    }
+    if holds_nothing(&config) {
+        return fs::remove_file(path).map_err(|source| KubeconfigError::File { path: path.to_owned(), source });
+    }
+    write(path, &config)
+}
+
+fn holds_nothing(config: &Value) -> bool {
+    config.as_object().is_some_and(|fields| {
+        fields.iter().all(|(field, value)| match value {
+            Value::Array(entries) => entries.is_empty(),
+            Value::Object(entries) => entries.is_empty(),
+            Value::String(text) => text.is_empty() || ["apiVersion", "kind"].contains(&field.as_str()),
+            Value::Null => true,
+            Value::Bool(_) | Value::Number(_) => false,
+        })
+    })
+}
+
+fn encoded(text: &str) -> String {
+    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text)
+}
+
+/// The content of a kubeconfig, if there is one.
+fn read(path: &Path) -> Result<Option<Value>, KubeconfigError> {
+    match fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => Ok(None),
+        Ok(text) => match serde_saphyr::from_str(&text) {
+            Ok(config) => Ok(Some(config)),
+            Err(error) => Err(KubeconfigError::Malformed { path: path.to_owned(), reason: error.to_string() }),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KubeconfigError::File { path: path.to_owned(), source }),
+    }
+}
+
+fn write(path: &Path, config: &Value) -> Result<(), KubeconfigError> {
+    let malformed = |reason: String| KubeconfigError::Malformed { path: path.to_owned(), reason };
+    let text = serde_saphyr::to_string(config).map_err(|error| malformed(error.to_string()))?;
+    replace(path, &text).map_err(|source| KubeconfigError::File { path: path.to_owned(), source })
+}
+
 /// The first file of KUBECONFIG, or `~/.kube/config`.
-fn users_kubeconfig() -> Result<PathBuf, KubeconfigError> {
+pub fn of_user() -> Result<PathBuf, KubeconfigError> {
     let named = std::env::var_os("KUBECONFIG").and_then(|list| std::env::split_paths(&list).find(|path| !path.as_os_str().is_empty()));
     match named {
         Some(path) => Ok(path),
@@ -148,6 +195,28 @@ mod tests {
         let config: Value = serde_saphyr::from_str(&fs::read_to_string(&path).expect("text")).expect("YAML");
         assert_eq!(config["current-context"], CONTEXT);
         assert_eq!(config["users"][0]["user"]["client-key-data"], "S0VZ");
+    }
+
+    fn forgotten(text: &str, authority: &str) -> Option<Value> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config");
+        fs::write(&path, text).expect("written");
+        forget(&path, authority).expect("forgotten");
+        read(&path).expect("a kubeconfig or none")
+    }
+
+    #[test]
+    fn our_context_is_forgotten_and_what_the_user_has_stays() {
+        let work = "current-context: work\nclusters:\n- name: work\n  cluster: {server: 'https://work'}\n";
+        let config = merged(work);
+        let left = forgotten(&config.to_string(), "CA").expect("the user's own stays");
+        assert_eq!(left["current-context"], "work");
+        assert_eq!(left["clusters"], json!([{"name": "work", "cluster": {"server": "https://work"}}]));
+        assert_eq!([&left["users"], &left["contexts"]], [&json!([]), &json!([])]);
+        // The context of another instance is none of ours.
+        assert_eq!(forgotten(&config.to_string(), "OTHER"), Some(config));
+        assert_eq!(forgotten(&merged("{}").to_string(), "CA"), None);
+        assert_eq!(forgotten(work, "CA").expect("as it was")["current-context"], "work");
     }
 
     #[test]

@@ -6,12 +6,18 @@ use clap::Parser;
 
 mod arguments;
 mod bootstrap;
+mod colour;
+mod connect;
 mod control;
 mod down;
 mod failure;
+mod foresee;
 mod images;
 mod instance;
 mod kubeconfig;
+mod output;
+mod rollout;
+mod status;
 mod up;
 mod worker;
 
@@ -24,10 +30,13 @@ fn main() -> ExitCode {
     if words.get(1).is_some_and(|word| word == runtime::shim::ARGUMENT) {
         return runtime::shim::main(&words[2..]);
     }
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     log_to_standard_error();
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("steadfast: {failure}");
             ExitCode::FAILURE
@@ -35,16 +44,32 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Failure> {
+/// Help is no error; and an error never ends with 2, which some verbs end with to say something else.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // Where standard output is closed, nobody reads it.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     // Both TLS stacks in the tree must mean the same provider; a second installation is refused and harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    // A client needs no more than one thread, and what it has begun ends quietly with it.
+    let mut builder = match arguments.verb {
+        Verb::Up(_) | Verb::Down(_) | Verb::Image(_) => tokio::runtime::Builder::new_multi_thread(),
+        Verb::Plan(_) | Verb::Status(_) | Verb::Rollout(_) => tokio::runtime::Builder::new_current_thread(),
+    };
+    let tokio = builder.enable_all().build().map_err(Failure::Runtime)?;
     tokio.block_on(async {
         match arguments.verb {
-            Verb::Up(up) => up::run(up).await,
-            Verb::Down(down) => down::run(down).await,
-            Verb::Image(image) => images::run(image.verb).await,
+            Verb::Up(up) => up::run(up).await?,
+            Verb::Down(down) => down::run(down).await?,
+            Verb::Image(image) => images::run(image.verb).await?,
+            Verb::Plan(plan) => return foresee::run(plan).await,
+            Verb::Status(status) => return status::run(status).await,
+            Verb::Rollout(rollout) => return rollout::run(rollout.verb).await,
         }
+        Ok(ExitCode::SUCCESS)
     })
 }
 

@@ -20,7 +20,7 @@ use crate::bootstrap::{self, Addresses};
 use crate::control::{self, Control};
 use crate::failure::Failure;
 use crate::instance::{Instance, Record};
-use crate::kubeconfig::Administrator;
+use crate::kubeconfig::{self, Administrator};
 use crate::worker::{self, Line, Setting, Worker};
 
 /// Where tokens of service accounts come from, and whom they are for.
@@ -137,7 +137,9 @@ fn record(up: &Up) -> Result<Record, Failure> {
         }
     };
     let simulated = up.simulated_nodes > 0;
-    Ok(Record { node_name, pod_cidr: up.pod_cidr, service_cidr: up.service_cidr, listen: up.listen.to_string(), simulated })
+    let place = up.kubeconfig.clone().map_or_else(kubeconfig::of_user, Ok)?;
+    let kubeconfig = Some(std::path::absolute(&place).unwrap_or(place));
+    Ok(Record { node_name, pod_cidr: up.pod_cidr, service_cidr: up.service_cidr, listen: up.listen.to_string(), simulated, kubeconfig })
 }
 
 async fn server(up: &Up, instance: &Instance, certificates: &Certificates, dialer: NodeDialer) -> Result<Server, Failure> {
@@ -190,10 +192,9 @@ fn write_kubeconfig(up: &Up, certificates: &Certificates) -> Result<(), Failure>
     let administrator =
         Administrator { server: &server, authority: certificates.authority(), certificate: &admin.certificate, key: &admin.key };
     match &up.kubeconfig {
-        Some(path) => administrator.write(path)?,
-        None => drop(administrator.merge()?),
+        Some(path) => Ok(administrator.write(path)?),
+        None => Ok(administrator.merge(&kubeconfig::of_user()?)?),
     }
-    Ok(())
 }
 
 /// Where pods reach the cluster's own services.

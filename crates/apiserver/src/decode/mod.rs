@@ -7,6 +7,7 @@ use http::header::CONTENT_TYPE;
 use kinds::{Object, Resource};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::query::FieldValidation;
@@ -62,6 +63,35 @@ pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidatio
     let object =
         (resource.codec.from_json)(json).map_err(|error| cannot_be_handled(resource, &mismatch::explain(resource, json, &error)))?;
     Ok(Decoded { object, warnings })
+}
+
+/// Reads a configuration that is to be applied: JSON, or YAML, which JSON is. Fields that are there twice are told.
+pub fn configuration(resource: &'static Resource, body: &[u8], validation: FieldValidation) -> Result<(Value, Vec<String>), ApiError> {
+    let unreadable = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding YAML: {error}"));
+    let json = match serde_json::from_slice::<Value>(body) {
+        Ok(_) => Cow::Borrowed(body),
+        Err(_) => Cow::Owned(yaml::to_json(body).map_err(|error| unreadable(&error))?),
+    };
+    let value: Value = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
+    if !value.is_object() {
+        return Err(unreadable(&"the configuration must be an object"));
+    }
+    let scan = scan::scan(resource, &json).map_err(|error| unreadable(&error))?;
+    // What is unknown is refused in any case, when the configuration is compared with the schema.
+    let repeated: Vec<_> = scan.faults.into_iter().filter(|fault| fault.starts_with("duplicate")).collect();
+    match validation {
+        FieldValidation::Strict if !repeated.is_empty() => {
+            Err(ApiError::bad_request(format!("error strict decoding YAML: {}", repeated.join(", "))))
+        }
+        FieldValidation::Warn => Ok((value, repeated)),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok((value, Vec::new())),
+    }
+}
+
+/// The same as a JSON tree, for who has to look at its type first.
+pub fn plain_json<T: JsonSchema>(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, ApiError> {
+    serde_json::from_slice(&as_json(&T::schema_name(), headers, body)?)
+        .map_err(|error| ApiError::bad_request(format!("couldn't get version/kind of the {kind}; json parse error: {error}")))
 }
 
 /// Reads the options in a delete request's body, or other objects that no resource stands for.

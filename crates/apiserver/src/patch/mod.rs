@@ -39,4 +39,6 @@ fn object(patch: &[u8]) -> Result<Value, ApiError> {
 }
 
 #[cfg(test)]
+mod difference;
+#[cfg(test)]
 mod tests;

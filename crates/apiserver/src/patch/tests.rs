@@ -150,7 +150,36 @@ fn pod(directives: bool) -> impl Strategy<Value = Value> {
     })
 }
 
+/// A pod whose lists are merged item by item, and replaced as a whole.
+fn listed_pod() -> impl Strategy<Value = Value> {
+    use proptest::sample::{select, subsequence};
+    let items = |key: &'static str, field: &'static str| {
+        (subsequence(vec!["a", "b", "c", "d"], 0..=4).prop_shuffle(), select(vec!["1", "2"]))
+            .prop_map(move |(names, value)| names.into_iter().map(|name| json!({key: name, field: value})).collect::<Vec<_>>())
+    };
+    let finalizers = subsequence(vec!["a/x", "b/x", "c/x"], 0..=3).prop_shuffle();
+    let labels = proptest::collection::btree_map("[ab]", "[12]", 0..3);
+    (items("name", "image"), items("name", "value"), items("key", "operator"), finalizers, labels).prop_map(
+        |(mut containers, env, tolerations, finalizers, labels)| {
+            if let Some(first) = containers.first_mut() {
+                first["env"] = json!(env);
+            }
+            json!({
+                "metadata": {"labels": labels, "finalizers": finalizers},
+                "spec": {"containers": containers, "tolerations": tolerations},
+            })
+        },
+    )
+}
+
 proptest! {
+    #[test]
+    fn the_strategic_difference_of_two_pods_leads_from_one_to_the_other(from in listed_pod(), to in listed_pod()) {
+        let resource = registry::find("", "v1", "pods").unwrap();
+        let patch = super::difference::difference(&from, &to, &crate::strategy::shape::of(resource));
+        prop_assert_eq!(strategic("pods", from, patch), to);
+    }
+
     #[test]
     fn applying_a_strategic_patch_twice_changes_nothing_more(current in pod(false), patch in pod(true)) {
         let once = strategic("pods", current, patch.clone());

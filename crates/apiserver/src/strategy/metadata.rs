@@ -89,10 +89,15 @@ pub(super) fn annotations(path: &Path, annotations: Option<&BTreeMap<String, Str
     let Some(annotations) = annotations else { return Vec::new() };
     let wrong = |key: &String| names::qualified(&key.to_lowercase()).map(|wrong| FieldError::invalid(path.clone(), key.as_str(), wrong));
     let mut errors: Vec<_> = annotations.keys().filter_map(wrong).collect();
-    if annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_ANNOTATIONS {
+    if too_many_annotations(annotations) {
         errors.push(FieldError::too_long(path.clone(), MAX_ANNOTATIONS));
     }
     errors
+}
+
+/// Whether annotations are larger together than those of an object may be.
+pub fn too_many_annotations(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_ANNOTATIONS
 }
 
 fn owner_references(references: &[OwnerReference], path: &Path) -> Vec<FieldError> {

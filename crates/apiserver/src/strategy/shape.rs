@@ -47,6 +47,17 @@ pub fn field(shape: &Shape, name: &str) -> Option<&'static Field> {
     }
 }
 
+/// The fields of the objects of a schema; `None` if they are none that are known.
+pub fn object(schema: &str) -> Option<(&'static str, &'static HashMap<String, Field>)> {
+    let (name, fields) = objects().get_key_value(schema)?;
+    (!fields.is_empty()).then_some((name.as_str(), fields))
+}
+
+/// Whether the objects of a schema are always seen as a whole.
+pub fn is_atomic(schema: &str) -> bool {
+    merge_keys::rule(schema, merge_keys::WHOLE_TYPE).is_some_and(|rule| rule.list_type == "map:atomic")
+}
+
 /// What stands at a key of an object or map of the shape.
 pub fn child(shape: &Shape, key: &str) -> Shape {
     match shape {

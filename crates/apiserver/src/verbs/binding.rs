@@ -27,7 +27,7 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: WriteOption
         assign(call, pod, &binding, &node)?;
         Ok(Decoded { object, warnings: Vec::new() })
     };
-    let target = Target { repeatable: true, ..target(call, options.dry_run) };
+    let target = Target { repeatable: true, ..target(context, call, options.dry_run) };
     writes::change(context, target, Part::Internal, make).await?;
     Ok(success(StatusCode::CREATED, None))
 }

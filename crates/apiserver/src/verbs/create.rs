@@ -12,6 +12,6 @@ use crate::{decode, writes};
 
 pub(super) async fn run(context: &Context<'_>, call: &Call, options: WriteOptions, body: &[u8]) -> Result<Response, ApiError> {
     let decoded = decode::body(call.resource, context.headers, body, options.field_validation)?;
-    let done = writes::create(context, target(call, options.dry_run), decoded).await?;
+    let done = writes::create(context, target(context, call, options.dry_run), decoded.into()).await?;
     written(context, call, StatusCode::CREATED, &done)
 }

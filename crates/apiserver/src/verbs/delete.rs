@@ -15,7 +15,7 @@ use crate::{decode, present};
 pub(super) async fn run(context: &Context<'_>, call: &Call, write: WriteOptions, body: &[u8]) -> Result<Response, ApiError> {
     let form = form(context, call)?;
     let (options, dry_run) = options(context, call, write, body)?;
-    let outcome = deletion::delete(context, target(call, dry_run), &options).await?;
+    let outcome = deletion::delete(context, target(context, call, dry_run), &options).await?;
     let resource = call.resource;
     match outcome {
         Outcome::Gone { uid, .. } if !resource.returns_deleted => {

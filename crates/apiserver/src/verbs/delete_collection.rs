@@ -25,7 +25,7 @@ pub(super) async fn run(
     let listed = list::list(&*context.shared.store, resource, &call.namespace, selected).await?;
     for key in &listed.keys {
         let key = keys::parse(resource, key);
-        let target = Target { resource, namespace: &key.namespace, name: &key.name, dry_run, repeatable: false };
+        let target = Target { namespace: &key.namespace, name: &key.name, ..super::target(context, call, dry_run) };
         match deletion::delete(context, target, &options).await {
             // Someone else was faster: that is as good.
             Ok(_) | Err(ApiError::NotFound { .. }) => {}

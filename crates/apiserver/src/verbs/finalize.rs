@@ -26,6 +26,6 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: WriteOption
         }
         Ok(Decoded { object, warnings: decoded.warnings.clone() })
     };
-    let done = writes::change(context, target(call, options.dry_run), Part::Internal, make).await?;
+    let done = writes::change(context, target(context, call, options.dry_run), Part::Internal, make).await?;
     written(context, call, StatusCode::OK, &done)
 }

@@ -8,15 +8,18 @@ use kinds::registry::Subresource;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::media;
+use crate::ownership;
 use crate::present::{self, Form};
 use crate::respond::{self, Response};
 use crate::route::{Call, Verb};
 use crate::writes::{Target, Written};
 
+mod apply;
 mod binding;
 mod create;
 mod delete;
 mod delete_collection;
+mod eviction;
 mod finalize;
 mod get;
 mod list;
@@ -36,6 +39,7 @@ pub async fn run(context: &Context<'_>, call: &Call, body: Bytes) -> Result<Resp
         (Verb::Watch(options), _) => watch::run(context, call, options).await,
         (Verb::Create(options), None) => create::run(context, call, *options, &body).await,
         (Verb::Create(options), Some(Subresource::Binding)) => binding::run(context, call, *options, &body).await,
+        (Verb::Create(options), Some(Subresource::Eviction)) => eviction::run(context, call, *options, &body).await,
         (Verb::Create(options), Some(Subresource::Token)) => token::run(context, call, *options, &body).await,
         (Verb::Update(options), None) => update::run(context, call, *options, &body).await,
         (Verb::Update(options), Some(Subresource::Status)) => status::update(context, call, *options, &body).await,
@@ -44,14 +48,24 @@ pub async fn run(context: &Context<'_>, call: &Call, body: Bytes) -> Result<Resp
         (Verb::Patch(patch_type, options), None) => patch::run(context, call, *patch_type, *options, &body).await,
         (Verb::Patch(patch_type, options), Some(Subresource::Status)) => status::patch(context, call, *patch_type, *options, &body).await,
         (Verb::Patch(patch_type, options), Some(Subresource::Scale)) => scale::patch(context, call, *patch_type, *options, &body).await,
+        (Verb::Apply(options), None | Some(Subresource::Status)) => apply::run(context, call, options, &body).await,
+        (Verb::Apply(options), Some(Subresource::Scale)) => scale::apply(context, call, options, &body).await,
         (Verb::Delete(options), _) => delete::run(context, call, *options, &body).await,
         (Verb::DeleteCollection(list, options), _) => delete_collection::run(context, call, list, *options, &body).await,
         _ => Err(ApiError::MethodNotAllowed),
     }
 }
 
-fn target(call: &Call, dry_run: bool) -> Target<'_> {
-    Target { resource: call.resource, namespace: &call.namespace, name: &call.name, dry_run, repeatable: false }
+fn target<'a>(context: &Context<'a>, call: &'a Call, dry_run: bool) -> Target<'a> {
+    Target {
+        resource: call.resource,
+        namespace: &call.namespace,
+        name: &call.name,
+        dry_run,
+        repeatable: false,
+        manager: ownership::manager(context, &call.query),
+        subresource: call.subresource.map_or("", Subresource::name),
+    }
 }
 
 fn form(context: &Context<'_>, call: &Call) -> Result<Form, ApiError> {

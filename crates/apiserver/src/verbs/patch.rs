@@ -34,12 +34,19 @@ pub(super) async fn apply(
 ) -> Result<Response, ApiError> {
     let resource = call.resource;
     let make = |current: &Current| {
-        let mut value = patch::apply(patch_type, resource, &current.object.to_value(), body)?;
+        let mut value = patch::apply(patch_type, resource, &before(current, patch_type, body), body)?;
         forget_revision(&mut value, current);
         decode::json(resource, value.to_string().as_bytes(), options.field_validation)
     };
-    let done = writes::change(context, Target { repeatable: true, ..target(call, options.dry_run) }, part, make).await?;
+    let done = writes::change(context, Target { repeatable: true, ..target(context, call, options.dry_run) }, part, make).await?;
     written(context, call, StatusCode::OK, &done)
+}
+
+/// The object to patch. Who owns what is in it only if the patch can be about that: it is much, and rarely meant.
+fn before(current: &Current, patch_type: PatchType, body: &[u8]) -> serde_json::Value {
+    let named = b"managedFields";
+    let is_named = patch_type == PatchType::Json || body.windows(named.len()).any(|window| window == named);
+    if is_named { current.value() } else { current.object.to_value() }
 }
 
 /// A patch that says nothing of the resource version does not insist on the one it happened to meet.

@@ -4,8 +4,9 @@ use http::StatusCode;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
 use kinds::{Object, Selector};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::apply::Configuration;
 use super::target;
 use crate::context::Context;
 use crate::decode::{self, Decoded};
@@ -13,11 +14,14 @@ use crate::document;
 use crate::error::ApiError;
 use crate::field::{FieldError, Path};
 use crate::patch::{self, PatchType};
-use crate::query::WriteOptions;
+use crate::query::{ApplyOptions, FieldValidation, WriteOptions};
 use crate::respond::{self, Response};
 use crate::route::Call;
 use crate::stored::{self, Current};
-use crate::writes::{self, Part};
+use crate::writes::{self, Part, Target};
+
+/// The version of the API that Scale belongs to.
+const SCALE_VERSION: &str = "autoscaling/v1";
 
 pub(super) async fn get(context: &Context<'_>, call: &Call) -> Result<Response, ApiError> {
     let current = stored::current(&*context.shared.store, call.resource, &call.namespace, &call.name).await?;
@@ -47,6 +51,44 @@ pub(super) async fn patch(
     run(context, call, options, make).await
 }
 
+/// Applies a Scale: whoever does owns the number of replicas of the object behind it.
+pub(super) async fn apply(context: &Context<'_>, call: &Call, options: &ApplyOptions, body: &[u8]) -> Result<Response, ApiError> {
+    let (scale, warnings) = decode::configuration(call.resource, body, FieldValidation::Ignore)?;
+    let version = scale.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    if version != SCALE_VERSION || scale.get("kind").is_none_or(|kind| kind != "Scale") {
+        let message = format!("Incorrect version specified in apply patch. Specified patch version: {version}, expected: {SCALE_VERSION}");
+        return Err(ApiError::bad_request(message));
+    }
+    let metadata = scale.get("metadata").cloned().unwrap_or_default();
+    let mut value = json!({
+        "apiVersion": call.resource.api_version(), "kind": call.resource.kind,
+        "metadata": {"name": metadata.get("name"), "uid": metadata.get("uid"), "resourceVersion": metadata.get("resourceVersion")},
+    });
+    if let Some(replicas) = scale.pointer("/spec/replicas") {
+        value["spec"] = json!({ "replicas": replicas });
+    }
+    let configuration = Configuration { value, warnings, force: options.force };
+    let target = Target { repeatable: true, ..target(context, call, options.write.dry_run) };
+    let make = |current: &Current| configuration.proposal(target, Part::Main, Some(current)).map_err(|error| in_scale_version(call, error));
+    let done = writes::change(context, target, Part::Main, make).await?;
+    let object = document::read(call.resource, &done.json)?;
+    Ok(respond::value(StatusCode::OK, &scale_of(&*object)?))
+}
+
+/// A conflict as one of the Scale's own field.
+fn in_scale_version(call: &Call, error: ApiError) -> ApiError {
+    let using = format!(" using {}", call.resource.api_version());
+    match error {
+        ApiError::ApplyConflict { mut conflicts } => {
+            for conflict in &mut conflicts {
+                conflict.owner = conflict.owner.replace(&using, &format!(" using {SCALE_VERSION}"));
+            }
+            ApiError::ApplyConflict { conflicts }
+        }
+        other => other,
+    }
+}
+
 async fn run(
     context: &Context<'_>,
     call: &Call,
@@ -60,7 +102,7 @@ async fn run(
         set_replicas(call, &mut *object, wanted.spec.and_then(|spec| spec.replicas).unwrap_or(0))?;
         Ok(Decoded { object, warnings: Vec::new() })
     };
-    let done = writes::change(context, target(call, options.dry_run), Part::Main, make).await?;
+    let done = writes::change(context, target(context, call, options.dry_run), Part::Main, make).await?;
     let object = document::read(call.resource, &done.json)?;
     Ok(respond::value(StatusCode::OK, &scale_of(&*object)?))
 }

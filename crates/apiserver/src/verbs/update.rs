@@ -25,6 +25,6 @@ pub(super) async fn replace(
 ) -> Result<Response, ApiError> {
     let decoded = decode::body(call.resource, context.headers, body, options.field_validation)?;
     let make = |_: &_| Ok(Decoded { object: decoded.object.clone_object(), warnings: decoded.warnings.clone() });
-    let done = writes::change(context, target(call, options.dry_run), part, make).await?;
+    let done = writes::change(context, target(context, call, options.dry_run), part, make).await?;
     written(context, call, StatusCode::OK, &done)
 }

@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ListOption
         Ok(watch) => watch,
         Err(error) => return Ok(ended(&watching::failure(&error))),
     };
-    let watching = Watching::new(watching::Subject { resource, selection, form }, watch, begin, options, context.shared.closing.clone());
+    let watching = Watching::new(watching::Subject { resource, selection, form }, watch, begin, options, context.shared);
     let body = respond::stream(futures::stream::unfold(watching, |mut watching| async move {
         let piece = watching.next().await?;
         Some((Ok(piece), watching))

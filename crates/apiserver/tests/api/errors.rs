@@ -250,7 +250,7 @@ async fn paths_and_bodies_that_mean_nothing_are_refused() {
         let answer = harness.ask("POST", CONFIG_MAPS, &[("content-type", "application/json")], body).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["reason"]), (400, &json!("BadRequest")), "{body}: {}", answer.text());
     }
-    let patch = harness.ask("PATCH", &format!("{CONFIG_MAPS}/a"), &[("content-type", "application/apply-patch+yaml")], "{}").await;
+    let patch = harness.ask("PATCH", &format!("{CONFIG_MAPS}/a"), &[("content-type", "application/apply-patch+cbor")], "{}").await;
     assert_eq!(patch.status, 415);
     let protobuf = harness.ask("POST", CONFIG_MAPS, &[("content-type", "application/vnd.kubernetes.protobuf")], "k8s").await;
     assert_eq!(protobuf.status, 400);

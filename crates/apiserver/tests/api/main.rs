@@ -1,8 +1,11 @@
 //! The API server as its clients see it: over the embedded store, through its own doors.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod apply;
 mod errors;
+mod evictions;
 mod harness;
+mod limits;
 mod lists;
 mod network;
 mod objects;

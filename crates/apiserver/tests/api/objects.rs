@@ -13,7 +13,7 @@ async fn a_client_in_the_process_creates_reads_changes_and_deletes() {
     let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "a"}, "data": {"x": "1"}})).unwrap();
     let created = maps.create(&PostParams::default(), &map).await.unwrap();
     assert_eq!(created.metadata.uid.as_ref().unwrap().len(), 36);
-    assert!(created.metadata.creation_timestamp.is_some() && created.metadata.managed_fields.is_none());
+    assert!(created.metadata.creation_timestamp.is_some() && created.metadata.managed_fields.is_some());
     assert_eq!(maps.get("a").await.unwrap(), created);
 
     let patched = maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"y": "2"}}))).await.unwrap();
@@ -215,4 +215,38 @@ async fn writers_that_meet_lose_nothing() {
         patch.await.unwrap();
     }
     assert_eq!(harness.get(&format!("{CONFIG_MAPS}/a")).await.json()["data"].as_object().unwrap().len(), 21);
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once_whoever_writes_to_it_meanwhile() {
+    let harness = std::sync::Arc::new(Harness::new().await);
+    for round in 0..8 {
+        let path = format!("{PODS}/p-{round}");
+        harness.ok("POST", PODS, pod(&format!("p-{round}"))).await;
+        let bindings = (0..4).map(|node| {
+            let (harness, path) = (harness.clone(), path.clone());
+            let target = json!({"kind": "Node", "name": format!("node-{node}")});
+            let body = json!({"metadata": {"name": format!("p-{round}")}, "target": target});
+            tokio::spawn(async move { harness.json("POST", &format!("{path}/binding"), body).await })
+        });
+        let patches = (0..16).map(|number| {
+            let (harness, path) = (harness.clone(), path.clone());
+            let patch = json!({"metadata": {"labels": {format!("k{number}"): "v"}}});
+            tokio::spawn(async move { harness.json("PATCH", &path, patch).await })
+        });
+        let tasks: Vec<_> = bindings.chain(patches).collect();
+        let mut statuses = Vec::new();
+        for task in tasks {
+            let answer = task.await.unwrap();
+            if answer.status == 409 {
+                assert!(answer.text().contains("is already assigned to node"), "{}", answer.text());
+            }
+            statuses.push(answer.status.as_u16());
+        }
+        let count = |status: u16| statuses.iter().filter(|own| **own == status).count();
+        assert_eq!((count(201), count(409), count(200)), (1, 3, 16), "{statuses:?}");
+        let bound = harness.get(&path).await.json();
+        assert_eq!(bound["metadata"]["labels"].as_object().unwrap().len(), 16);
+        assert!(bound["spec"]["nodeName"].as_str().unwrap().starts_with("node-"));
+    }
 }

@@ -165,3 +165,27 @@ async fn a_client_that_does_not_read_is_dropped_and_resumes() {
     let mut resumed = Watch::open(&harness, &format!("resourceVersion={seen}")).await;
     assert_eq!(resumed.told().await.1, format!("m{told:02}"));
 }
+
+#[tokio::test]
+async fn a_quiet_watch_gets_bookmarks_that_go_on_with_what_others_wrote() {
+    assert_eq!(apiserver::Limits::default().bookmarks, std::time::Duration::from_secs(60));
+    let harness = Harness::with(|config, _| config.limits.bookmarks = std::time::Duration::from_millis(5)).await;
+    let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    let mut newest = version(&harness.config_map("a", json!({})).await);
+    let mut watch = Watch::open(&harness, &format!("allowWatchBookmarks=true&resourceVersion={newest}")).await;
+    let mut plain = Watch::open(&harness, &format!("resourceVersion={newest}")).await;
+    for round in 0..3 {
+        let secret = json!({"metadata": {"name": format!("s-{round}")}});
+        newest = version(&harness.ok("POST", "/api/v1/namespaces/default/secrets", secret).await);
+        loop {
+            let bookmark = watch.next().await.unwrap();
+            assert_eq!((&bookmark["type"], &bookmark["object"]["kind"]), (&json!("BOOKMARK"), &json!("ConfigMap")));
+            if version(&bookmark["object"]) >= newest {
+                break;
+            }
+        }
+    }
+    // Who did not ask for bookmarks gets none.
+    harness.config_map("b", json!({})).await;
+    assert_eq!(plain.told().await, told("ADDED", "b"));
+}

@@ -53,8 +53,7 @@ impl<'a> Execution<'a> {
     }
 
     async fn act(&self, actions: &[Action]) -> Result<(), ReconcileError> {
-        let adopts = |action: &Action| matches!(action, Action::AdoptPod { .. } | Action::AdoptRevision { .. });
-        if actions.iter().any(adopts) && !self.is_alive().await? {
+        if actions.iter().any(Action::relies_on_set) && !self.is_unchanged().await? {
             return Err(ReconcileError::Behind { kind: "StatefulSet".to_owned() });
         }
         let parallel = self.set.spec.as_ref().is_some_and(|spec| spec.pod_management_policy.as_deref() == Some("Parallel"));
@@ -136,11 +135,14 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    /// Whether the set, asked of the server itself, is still this one and stays. Before anything is adopted.
-    async fn is_alive(&self) -> Result<bool, ReconcileError> {
-        let name = self.set.metadata.name.as_deref().unwrap_or_default();
+    /// Whether the set, asked of the server itself, is still the one that was observed, and stays. Before anything that could
+    /// not be taken back.
+    async fn is_unchanged(&self) -> Result<bool, ReconcileError> {
+        let seen = &self.set.metadata;
+        let name = seen.name.as_deref().unwrap_or_default();
         let live = call(|| format!("get statefulset {name}"), self.sets.get_opt(name)).await?;
-        Ok(live.is_some_and(|live| live.metadata.uid == self.set.metadata.uid && live.metadata.deletion_timestamp.is_none()))
+        let same = |live: &StatefulSet| live.metadata.uid == seen.uid && live.metadata.generation == seen.generation;
+        Ok(live.is_some_and(|live| same(&live) && live.metadata.deletion_timestamp.is_none()))
     }
 
     /// A conflict is no failure: the set was changed, and the change brings the next round.

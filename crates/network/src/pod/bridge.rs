@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use plan::service::Cidr;
 
-use super::gateway_of;
+use super::{gateway_of, settings};
 use crate::links::{self, Route};
 use crate::netlink::{Bus, Socket};
 use crate::{NetworkConfig, NetworkError};
@@ -39,14 +39,16 @@ pub(super) fn establish(config: &NetworkConfig) -> Result<Bridge, NetworkError> 
             links::by_name(&mut socket, &config.name)?.ok_or_else(|| taken(&config.name, "no link"))?
         }
     };
-    let group = GROUP | link.index;
+    let group = group_of(link.index);
     socket.request(vec![
         links::set_group(link.index, group),
         links::set_up(link.index),
         links::add_address(link.index, gateway, config.pod_cidr.prefix),
         links::add_network_route(link.index, config.service_cidr, gateway),
     ])?;
-    route_packets(&config.name)?;
+    settings::establish(&mut socket, &link)?;
+    // Told to send directly, pods would miss the rules of Services. The kernel sends redirects if this or the shared one says so.
+    settings::set(&format!("conf/{}/send_redirects", config.name), "0")?;
     Ok(Bridge { index: link.index, group, mtu: link.mtu })
 }
 
@@ -54,12 +56,19 @@ pub(super) fn establish(config: &NetworkConfig) -> Result<Bridge, NetworkError> 
 pub(super) fn remove(config: &NetworkConfig) -> Result<(), NetworkError> {
     let mut socket = open()?;
     let Some(link) = links::by_name(&mut socket, &config.name)?.filter(|link| link.kind == "bridge") else { return Ok(()) };
-    let group = GROUP | link.index;
+    let group = group_of(link.index);
     socket.request(vec![links::set_group(link.index, group)])?;
+    let before = settings::hand_over(&mut socket, &link)?;
     match socket.request(vec![links::delete_group(group)]) {
-        Err(refused) if refused.is(Errno::ENODEV) => Ok(()),
-        other => Ok(other?),
+        Err(refused) if refused.is(Errno::ENODEV) => {}
+        other => other?,
     }
+    before.restore()
+}
+
+/// The group of the links of the instance whose bridge has this index.
+pub(super) fn group_of(bridge: u32) -> u32 {
+    GROUP | bridge
 }
 
 pub(super) fn open() -> Result<Socket, NetworkError> {
@@ -89,24 +98,4 @@ fn uplink_mtu(socket: &mut Socket, routes: &[Route]) -> Result<u32, NetworkError
         None => None,
     };
     Ok(link.map_or(DEFAULT_MTU, |link| link.mtu.clamp(LEAST_MTU, 65_535)))
-}
-
-/// A node is a router for its pods, and one they always need: told to send directly, they would miss the rules of
-/// Services; and a pod that is being told so is told nothing else, such as that a port is closed. The settings stay when
-/// the instance goes: others may have come to rely on them.
-fn route_packets(bridge: &str) -> Result<(), NetworkError> {
-    set("ip_forward", "1")?;
-    // The kernel sends redirects if either says so.
-    set("conf/all/send_redirects", "0")?;
-    set(&format!("conf/{bridge}/send_redirects"), "0")
-}
-
-/// Changes a setting of the network namespace the thread is in, unless it is so already.
-pub(super) fn set(setting: &str, value: &str) -> Result<(), NetworkError> {
-    let path = format!("/proc/sys/net/ipv4/{setting}");
-    let failed = |source| NetworkError::Kernel { action: format!("writing {value} to {path}"), source };
-    if std::fs::read_to_string(&path).map_err(failed)?.trim_end() == value {
-        return Ok(());
-    }
-    std::fs::write(&path, value).map_err(failed)
 }

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod rules;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod wire;

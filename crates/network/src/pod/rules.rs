@@ -14,8 +14,9 @@ pub(super) fn establish(config: &NetworkConfig) -> Result<(), NetworkError> {
     let mut socket = nft::open()?;
     let mut transaction = Transaction::replacing(&config.name, &mut socket)?;
     transaction.base_chain("postrouting", Hook::NatPostrouting);
-    let mut leaving =
-        vec![Expression::LoadOutputName(SCRATCH), Expression::Different { register: SCRATCH, value: name_bytes(&config.name) }];
+    let not_to = |link: &str| Expression::Different { register: SCRATCH, value: name_bytes(link) };
+    // What the node says to itself leaves by the loopback, which has no address to hide behind: the kernel would drop it.
+    let mut leaving = vec![Expression::LoadOutputName(SCRATCH), not_to(&config.name), not_to("lo")];
     leaving.extend(in_network(Header::Source, config.pod_cidr));
     leaving.push(Expression::Masquerade);
     transaction.rule("postrouting", &leaving);

@@ -52,6 +52,7 @@ fn two_pods_reach_each_other_and_the_node_without_translation() {
     assert_eq!(exchange(&one.udp(second, 80)), Ok(format!("two {first}")));
     assert_eq!(one.ask(GATEWAY, 81), Ok(format!("node {first}")));
     assert_eq!(node.ask(second, 80), Ok(format!("two {GATEWAY}")));
+    assert_eq!(node.ask(GATEWAY, 81), Ok(format!("node {GATEWAY}")));
     assert_eq!(two.ask(first, 80), Err(ErrorKind::ConnectionRefused));
     // What a process without privileges may do.
     let setting = |path: &str| two.run(|| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{path}")).unwrap());
@@ -218,4 +219,40 @@ fn names_and_sizes_that_cannot_work_are_refused() {
         assert!(check(&NetworkConfig { name: name.to_owned(), ..fine.clone() }).is_err(), "{name}");
     }
     assert!(check(&NetworkConfig { pod_cidr: cidr("10.77.3.0/30"), ..fine }).is_err());
+}
+
+#[test]
+fn the_last_instance_that_goes_puts_the_settings_of_the_machine_back() {
+    if !available() {
+        return;
+    }
+    let settings = ["ip_forward", "conf/all/send_redirects"];
+    let read = |node: &Namespace| node.run(|| settings.map(|name| std::fs::read_to_string(path_of(name)).unwrap().trim().to_owned()));
+    let write = |node: &Namespace, values: [&str; 2]| {
+        node.run(|| settings.iter().zip(values).for_each(|(name, value)| std::fs::write(path_of(name), value).unwrap()));
+    };
+    let states = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let configs = [0, 1].map(|number| NetworkConfig {
+        name: format!("sf-{number}"),
+        pod_cidr: cidr(&format!("10.77.{number}.0/24")),
+        service_cidr: cidr(&format!("10.78.{number}.0/24")),
+        state_dir: states[number].path().to_owned(),
+    });
+    for before in [["0", "1"], ["1", "0"], ["1", "1"]] {
+        let node = Namespace::new();
+        write(&node, before);
+        // Opened twice: who starts anew must not take what it changed itself for what was there.
+        for config in [&configs[0], &configs[0], &configs[1]] {
+            node.block_on(PodNetwork::open(config.clone())).unwrap();
+            assert_eq!(read(&node), ["1", "0"]);
+        }
+        node.block_on(PodNetwork::remove(&configs[0], false)).unwrap();
+        assert_eq!(read(&node), ["1", "0"]);
+        node.block_on(PodNetwork::remove(&configs[1], false)).unwrap();
+        assert_eq!(read(&node), before);
+    }
+}
+
+fn path_of(setting: &str) -> String {
+    format!("/proc/sys/net/ipv4/{setting}")
 }

@@ -8,7 +8,8 @@ use kinds::ObjectKey;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
-use super::bridge::{Bridge, open, set};
+use super::bridge::{Bridge, open};
+use super::settings::set;
 use crate::NetworkError;
 use crate::links::{self, Link, Pair};
 use crate::netlink::{Message, Refused, Socket};

@@ -114,6 +114,24 @@ impl Action {
     pub(super) fn creates_at(&self, revision: &str) -> bool {
         matches!(self, Self::CreatePod { pod, .. } if revision_of(pod) == Some(revision))
     }
+
+    /// Whether it can't be taken back, and is only right if the set still is what was observed: whoever carries it out asks
+    /// the server itself first. A view may be older than it seems after a restart; an old number of replicas would cost
+    /// pods, and an old policy claims.
+    pub fn relies_on_set(&self) -> bool {
+        match self {
+            Self::AdoptRevision { .. } | Self::CreateRevision(_) | Self::RenumberRevision { .. } | Self::AdoptPod { .. } => true,
+            Self::DeletePod { reason, .. } => *reason != DeleteReason::Ended,
+            Self::UpdateClaim { owners, .. } => !owners.is_empty(),
+            // Rolling back carries the version of the set itself.
+            Self::RollBack { .. }
+            | Self::DeleteRevision { .. }
+            | Self::ReleasePod { .. }
+            | Self::CreateClaim { .. }
+            | Self::CreatePod { .. }
+            | Self::UpdatePod { .. } => false,
+        }
+    }
 }
 
 fn revision_of(pod: &Pod) -> Option<&str> {

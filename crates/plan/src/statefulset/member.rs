@@ -8,6 +8,8 @@ use super::identity::REVISION_LABEL;
 
 /// A kubelet's times are whole seconds, and it may take two that belong together on both sides of a tick.
 const TICK: SignedDuration = SignedDuration::from_secs(1);
+/// A pod that ends sooner than this after it was created is not replaced before. Times are whole seconds, so it is one at least.
+const SHORTEST_LIFE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Why a container waits when waiting longer won't help.
 const HOPELESS: [&str; 7] = [
@@ -29,6 +31,8 @@ pub(super) struct Member<'a> {
     pub(super) terminating: bool,
     /// The name of the revision it was created from; empty if it doesn't say.
     pub(super) revision: &'a str,
+    /// When it may be replaced, if it has ended too early for that: a pod that its node refuses would be refused again at once.
+    pub(super) replaced_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +66,14 @@ impl Health {
 impl<'a> Member<'a> {
     pub(super) fn of(ordinal: u32, pod: &'a Pod, min_ready: SignedDuration, now: Timestamp) -> Self {
         let revision = pod.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL));
+        let health = health(pod, min_ready, now);
+        let created = pod.metadata.creation_timestamp.as_ref().filter(|_| health == Health::Ended);
+        let lived = created.map(|time| time.0.saturating_add(SHORTEST_LIFE).unwrap_or(Timestamp::MAX));
         Self {
             ordinal,
             pod,
-            health: health(pod, min_ready, now),
+            health,
+            replaced_at: lived.filter(|at| *at > now),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             revision: revision.map(String::as_str).unwrap_or_default(),
         }
@@ -86,6 +94,18 @@ impl<'a> Member<'a> {
     /// Whether it serves, and will go on.
     pub(super) fn is_available(&self) -> bool {
         self.health == Health::Available && !self.terminating
+    }
+
+    /// When time alone changes what it is.
+    pub(super) fn changes_at(&self) -> Option<Timestamp> {
+        self.health.available_at().or(self.replaced_at)
+    }
+
+    /// Why it ended, as far as the pod says.
+    pub(super) fn end(&self) -> Option<String> {
+        let status = self.pod.status.as_ref()?;
+        let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        said(&status.message).or_else(|| said(&status.reason))
     }
 
     /// Whether the API server has given it a phase.
@@ -116,6 +136,22 @@ impl<'a> Member<'a> {
         let unready = ready_condition(self.pod).filter(|condition| condition.status != "True");
         unscheduled.and_then(told).or_else(|| containers(self.pod).find_map(container_trouble)).or_else(|| unready.and_then(told))
     }
+}
+
+/// What a pod tells of its own prospects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodHealth {
+    pub was_never_ready: bool,
+    /// A container of it fails again and again.
+    pub fails_again_and_again: bool,
+    /// What keeps it from being ready, as far as it says.
+    pub trouble: Option<String>,
+}
+
+/// What a pod tells of its own prospects.
+pub fn health_of(pod: &Pod, now: Timestamp) -> PodHealth {
+    let member = Member::of(0, pod, SignedDuration::ZERO, now);
+    PodHealth { was_never_ready: member.was_never_ready(), fails_again_and_again: member.is_hopeless(), trouble: member.trouble() }
 }
 
 fn health(pod: &Pod, min_ready: SignedDuration, now: Timestamp) -> Health {

@@ -48,13 +48,17 @@ use kinds::extensions::Malformed;
 
 pub use action::{Action, DeleteReason};
 pub use identity::{ordinal_of, parent_of};
+pub use member::{PodHealth, health_of};
 pub use revisions::revision_prefix;
 pub use status::differs as status_differs;
+pub(crate) use template::same_field;
+pub use template::template_in;
 pub use waiting::WaitingOn;
 
 use claims::ClaimName;
+use member::Member;
 use membership::Members;
-use revisions::Chosen;
+use revisions::{Chosen, Missing};
 use spec::Spec;
 use template::Template;
 
@@ -105,7 +109,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     }
     let chosen = match revisions::choose(observed, &spec) {
         Ok(chosen) => chosen,
-        Err(action) => return Plan::alone(observed, vec![*action]),
+        Err(missing) => return Plan::before_revisions(observed, *missing),
     };
     let members = Members::of(observed, &spec, now);
     let mut round = Round::new(observed, spec, chosen, &members);
@@ -150,6 +154,12 @@ fn while_deleted(observed: &Observed, spec: &Spec<'_>, now: Timestamp) -> Plan {
 impl Plan {
     fn idle(observed: &Observed, waiting: WaitingOn) -> Self {
         Self { waiting_on: Some(waiting), ..Self::alone(observed, Vec::new()) }
+    }
+
+    fn before_revisions(observed: &Observed, missing: Missing) -> Self {
+        let mut plan = Self::alone(observed, vec![missing.action]);
+        plan.status.collision_count = missing.collisions.or(plan.status.collision_count);
+        plan
     }
 
     /// These actions, and nothing else in this round.
@@ -213,8 +223,7 @@ impl<'a> Round<'a> {
         }
         let surplus = revisions::surplus(self.observed, &self.spec, &self.revisions, self.members);
         self.actions.extend(surplus);
-        let available = self.members.all().filter_map(|member| member.health.available_at());
-        let recheck_at = available.chain(deadline).filter(|at| *at > now).min();
+        let recheck_at = self.members.all().filter_map(Member::changes_at).chain(deadline).filter(|at| *at > now).min();
         let (conflicts, malformed) = (self.conflicts, self.spec.malformed);
         Plan { actions: self.actions, status, waiting_on: self.waiting_on, recheck_at, conflicts, malformed }
     }

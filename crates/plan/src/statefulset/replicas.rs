@@ -69,12 +69,10 @@ impl Round<'_> {
     }
 
     fn ordered_replica(&mut self, member: &Member<'_>) -> Step {
+        self.keep_claims_of_replica(member);
         if member.health == Health::Ended {
             self.replace_ended(member);
             return Step::Stop;
-        }
-        if member.health == Health::Pending {
-            self.keep_claims(member, true);
         }
         if !member.is_available() {
             return match self.wanted_instead(member) {
@@ -103,7 +101,6 @@ impl Round<'_> {
                     creations += 1;
                     self.create(ordinal);
                 }
-                Some(member) if member.health == Health::Ended => self.replace_ended(member),
                 Some(member) => self.parallel_replica(member),
             }
         }
@@ -111,18 +108,25 @@ impl Round<'_> {
 
     /// Those that an update may touch are left to it.
     fn parallel_replica(&mut self, member: &Member<'_>) {
+        self.keep_claims_of_replica(member);
+        if member.health == Health::Ended {
+            return self.replace_ended(member);
+        }
         if member.ordinal < self.spec.rollout_start()
             && let Some(wanted) = self.wanted_instead(member)
         {
             return self.delete_stuck(member, wanted);
         }
-        if member.health == Health::Pending {
-            self.keep_claims(member, true);
-        }
         if !member.is_available() {
             self.wait_for_member(member);
         }
         let _ = self.repair(member);
+    }
+
+    /// Whatever becomes of the pod, its claims stay: they may still be its own from when it was condemned, and would go with
+    /// it. A pod that has not begun to run gets those back that are missing.
+    fn keep_claims_of_replica(&mut self, member: &Member<'_>) {
+        self.keep_claims(member, member.health == Health::Pending);
     }
 
     /// One step down the condemned, highest first.
@@ -169,9 +173,10 @@ impl Round<'_> {
 
     /// A pod that has ended makes way for a new one.
     fn replace_ended(&mut self, member: &Member<'_>) {
-        match member.terminating {
-            true => self.wait_for_member(member),
-            false => self.delete(member, DeleteReason::Ended),
+        match member.replaced_at {
+            _ if member.terminating => self.wait_for_member(member),
+            Some(at) => self.wait_for(WaitingOn::EarlyEnd { pod: member.name().to_owned(), at, why: member.end() }),
+            None => self.delete(member, DeleteReason::Ended),
         }
     }
 
@@ -224,14 +229,11 @@ impl Round<'_> {
         }
     }
 
-    /// Labels and owners as they should be. A living pod can't get other volumes.
+    /// Labels as they should be. A living pod can't get other volumes.
     fn repair(&mut self, member: &Member<'_>) -> ControlFlow<()> {
         if let Some(claim) = unmounted_claim(member.pod, &self.spec, member.ordinal, &mut self.claim_name) {
             self.wait_for(WaitingOn::StorageDiffers { pod: member.name().to_owned(), claim });
             return ControlFlow::Break(());
-        }
-        if member.health != Health::Pending {
-            self.keep_claims(member, false);
         }
         if let Some(pod) = repaired(member.pod, member.ordinal) {
             self.actions.push(Action::UpdatePod { ordinal: member.ordinal(), pod: Box::new(pod) });

@@ -28,6 +28,14 @@ pub(super) struct Chosen<'a> {
     pub(super) update: &'a ControllerRevision,
 }
 
+/// What comes before there are two revisions to choose.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) action: Action,
+    /// How often, in the life of the set, a name was found taken; `None` if the action gives no name.
+    pub(super) collisions: Option<i32>,
+}
+
 impl Chosen<'_> {
     pub(super) fn current_name(&self) -> &str {
         name(self.current)
@@ -39,7 +47,7 @@ impl Chosen<'_> {
 }
 
 /// The current and the update revision, or what has to be done before they exist.
-pub(super) fn choose<'a>(observed: &'a Observed, spec: &Spec<'_>) -> Result<Chosen<'a>, Box<Action>> {
+pub(super) fn choose<'a>(observed: &'a Observed, spec: &Spec<'_>) -> Result<Chosen<'a>, Box<Missing>> {
     let history = history(observed, spec);
     let update = update_revision(observed, spec, &history)?;
     let status = observed.set.status.as_ref();
@@ -79,13 +87,13 @@ fn update_revision<'a>(
     observed: &Observed,
     spec: &Spec<'_>,
     history: &[&'a ControllerRevision],
-) -> Result<&'a ControllerRevision, Box<Action>> {
+) -> Result<&'a ControllerRevision, Box<Missing>> {
     let number = history.last().map_or(1, |newest| newest.revision.saturating_add(1));
     let template = to_value(&spec.wanted.template);
     let records = |revision: &&ControllerRevision| recorded(revision).is_some_and(|other| same(&to_value(&other), &template));
     match history.iter().rposition(records) {
         Some(newest) if newest + 1 == history.len() => Ok(history[newest]),
-        Some(older) => Err(Box::new(renumber(history[older], number))),
+        Some(older) => Err(Box::new(Missing { action: renumber(history[older], number), collisions: None })),
         None => known_by_generation(observed, history).ok_or_else(|| Box::new(create(observed, spec, number))),
     }
 }
@@ -97,29 +105,31 @@ fn known_by_generation<'a>(observed: &Observed, history: &[&'a ControllerRevisio
     history.iter().find(|revision| unchanged && Some(name(revision)) == status.update_revision.as_deref()).copied()
 }
 
-fn create(observed: &Observed, spec: &Spec<'_>, number: i64) -> Action {
+fn create(observed: &Observed, spec: &Spec<'_>, number: i64) -> Missing {
     let template = &spec.wanted.template;
     let data = record(template);
     let first = observed.set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
     let mut labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
     labels.insert(HASH_LABEL.to_owned(), hash(&data, first));
+    let (name, collisions) = free_name(observed, spec, &data, first);
     let metadata = ObjectMeta {
-        name: Some(free_name(observed, spec, &data, first)),
+        name: Some(name),
         namespace: Some(spec.namespace.to_owned()),
         labels: Some(labels),
         annotations: observed.set.metadata.annotations.clone(),
         owner_references: Some(vec![spec.owner()]),
         ..ObjectMeta::default()
     };
-    Action::CreateRevision(Box::new(ControllerRevision { metadata, data: Some(RawExtension(data)), revision: number }))
+    let revision = ControllerRevision { metadata, data: Some(RawExtension(data)), revision: number };
+    Missing { action: Action::CreateRevision(Box::new(revision)), collisions: Some(collisions) }
 }
 
-/// The name by the hash of the data; a name that another revision has is passed over.
-fn free_name(observed: &Observed, spec: &Spec<'_>, data: &Value, first: i32) -> String {
+/// The name by the hash of the data, and the count of collisions that went into it; a name that another revision has is passed over.
+fn free_name(observed: &Observed, spec: &Spec<'_>, data: &Value, first: i32) -> (String, i32) {
     let prefix = revision_prefix(spec.name);
     let taken: BTreeSet<_> = observed.revisions.iter().map(|revision| name(revision)).collect();
-    let candidates = (first..=i32::MAX).map(|collisions| format!("{prefix}{}", hash(data, collisions)));
-    let mut free = candidates.filter(|candidate| !taken.contains(candidate.as_str()));
+    let candidates = (first..=i32::MAX).map(|collisions| (format!("{prefix}{}", hash(data, collisions)), collisions));
+    let mut free = candidates.filter(|(candidate, _)| !taken.contains(candidate.as_str()));
     free.next().unwrap_or_default()
 }
 

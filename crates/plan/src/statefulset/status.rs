@@ -14,7 +14,7 @@ pub(super) fn of(observed: &Observed, spec: &Spec<'_>, members: &Members<'_>, cu
     let replicas = count(&|member| member.has_phase());
     let ready = count(&|member| member.health.is_ready());
     let updated = count(&|member| is_at(member, update));
-    let complete = is_complete(spec, [replicas, ready, updated]);
+    let complete = is_complete(spec, members, update);
     let (current, at_current) = if complete { (update, updated) } else { (current, count(&|member| is_at(member, current))) };
     let before = observed.set.status.as_ref();
     let positive = |number: i32| Some(number).filter(|number| *number > 0);
@@ -28,17 +28,20 @@ pub(super) fn of(observed: &Observed, spec: &Spec<'_>, members: &Members<'_>, cu
         updated_replicas: positive(updated),
         current_revision: named(current),
         update_revision: named(update),
-        collision_count: before.and_then(|status| status.collision_count),
+        collision_count: Some(before.and_then(|status| status.collision_count).unwrap_or(0)),
         conditions: before.and_then(|status| status.conditions.clone()),
     }
 }
 
-/// Whether the rollout has reached all replicas. Of none it says nothing under a partition or a pause: they may come
-/// back, and those below the partition belong to the current revision.
-fn is_complete(spec: &Spec<'_>, counts: [i32; 3]) -> bool {
+/// Whether the rollout has reached every replica, and no other pod is left: a condemned one does not stand in for a replica
+/// that is missing. Of none it says nothing under a partition or a pause: they may come back, and those below the partition
+/// belong to the current revision.
+fn is_complete(spec: &Spec<'_>, members: &Members<'_>, update: &str) -> bool {
     let Strategy::RollingUpdate { partition, .. } = spec.strategy else { return false };
     let forgets = spec.replicas == 0 && (spec.is_paused() || partition.is_some_and(|partition| partition > 0));
-    !forgets && counts.iter().all(|count| u32::try_from(*count) == Ok(spec.replicas))
+    let has_it = |member: &Member<'_>| !member.terminating && member.revision == update && member.health.is_ready();
+    let all = members.replicas.len() == spec.replicas as usize && members.replicas.iter().all(has_it);
+    !forgets && all && members.condemned.is_empty()
 }
 
 /// Whether a status is worth a write, given the one that is there. Of conditions, the times alone are not.
@@ -46,7 +49,7 @@ pub fn differs(before: Option<&StatefulSetStatus>, after: &StatefulSetStatus) ->
     let Some(before) = before else { return true };
     let numbers = |status: &StatefulSetStatus| {
         let counts = [status.ready_replicas, status.available_replicas, status.current_replicas, status.updated_replicas];
-        (status.replicas, counts.map(Option::unwrap_or_default))
+        (status.replicas, status.collision_count.unwrap_or_default(), counts.map(Option::unwrap_or_default))
     };
     let names = |status: &StatefulSetStatus| (status.current_revision.clone(), status.update_revision.clone());
     let conditions = |status: &StatefulSetStatus| {

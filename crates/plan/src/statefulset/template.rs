@@ -21,8 +21,12 @@ pub(super) fn record(template: &PodTemplateSpec) -> Value {
 
 /// The template that a revision recorded, if it did.
 pub(super) fn recorded(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
-    let template = revision.data.as_ref()?.0.get("spec")?.get("template")?;
-    serde_json::from_value(template.clone()).ok()
+    serde_json::from_value(template_in(revision)?.clone()).ok()
+}
+
+/// The template that a revision recorded, as it stands there.
+pub fn template_in(revision: &ControllerRevision) -> Option<&Value> {
+    revision.data.as_ref()?.0.get("spec")?.get("template")
 }
 
 /// The template as a tree, to compare.
@@ -54,8 +58,8 @@ pub(super) fn same(a: &Value, b: &Value) -> bool {
     same_field("", "", a, b)
 }
 
-/// `parent` is the key of the object that has the field.
-fn same_field(parent: &str, key: &str, a: &Value, b: &Value) -> bool {
+/// Whether two values of a field mean the same. `parent` is the key of the object that has the field.
+pub(crate) fn same_field(parent: &str, key: &str, a: &Value, b: &Value) -> bool {
     match (a, b) {
         _ if is_blank(key, a) || is_blank(key, b) => is_blank(key, a) && is_blank(key, b),
         (Value::Object(a), Value::Object(b)) => same_fields(key, a, b),

@@ -17,6 +17,8 @@ pub enum WaitingOn {
     PodReady { pod: String, trouble: Option<String> },
     /// A ready pod is to stay so for `minReadySeconds`.
     PodAvailable { pod: String, at: Option<Timestamp> },
+    /// A pod that ended right after it was created is not replaced before a while has passed.
+    EarlyEnd { pod: String, at: Timestamp, why: Option<String> },
     /// A pod that was told to stop is to be gone.
     PodGone { pod: String },
     /// A pod that isn't the set's has the name of one that is to be created.
@@ -47,6 +49,10 @@ impl fmt::Display for WaitingOn {
             Self::PodReady { pod, trouble: Some(trouble) } => write!(f, "waits for {pod} to become Ready: {trouble}"),
             Self::PodAvailable { pod, at: None } => write!(f, "waits for {pod} to stay Ready long enough"),
             Self::PodAvailable { pod, at: Some(at) } => write!(f, "waits for {pod} to stay Ready until {at}"),
+            Self::EarlyEnd { pod, at, why } => {
+                let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                write!(f, "waits until {at} to replace {pod}, which ended right after it was created{why}")
+            }
             Self::PodGone { pod } => write!(f, "waits for {pod} to be gone"),
             Self::NameTaken { pod } => write!(f, "waits for the name {pod}: a pod that does not match the selector has it"),
             Self::ClaimGone { claim } => write!(f, "waits for claim {claim} of an earlier pod to be gone"),

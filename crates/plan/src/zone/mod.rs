@@ -167,6 +167,16 @@ impl Zone {
         answer
     }
 
+    /// Whether a name is one that a pod of a headless Service would have: if it is absent, it may be about to come.
+    pub fn may_come(&self, name: &str) -> bool {
+        let head = name.strip_suffix(&*self.domain).and_then(|head| head.strip_suffix(".svc."));
+        let labels: Vec<_> = head.map(|head| head.split('.').collect()).unwrap_or_default();
+        let [_, service, namespace] = labels.as_slice() else { return false };
+        let member = self.services.get(&ObjectKey::new(*namespace, *service));
+        let spec = member.and_then(|member| member.service.as_ref()?.spec.as_ref());
+        spec.is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None"))
+    }
+
     /// Looks one name up; the target, if it is an alias to follow.
     fn step(&self, name: &Arc<str>, kind: Kind, answer: &mut Answer) -> Option<Arc<str>> {
         let Some(zone) = self.zone_of(name) else {

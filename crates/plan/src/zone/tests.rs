@@ -247,3 +247,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_pod_of_a_headless_service_may_come_and_nothing_else() {
+    let mut zone = redis();
+    zone.update(Update { services: vec![service("web", json!({"clusterIP": "10.96.0.9"}))], slices: Vec::new() });
+    assert!(zone.may_come("redis-7.redis.default.svc.cluster.local"));
+    for name in [
+        "redis.default.svc.cluster.local",
+        "a.redis-7.redis.default.svc.cluster.local",
+        "redis-7.redis.other.svc.cluster.local",
+        "web-0.web.default.svc.cluster.local",
+        "www.example.com.default.svc.cluster.local",
+        "redis-7.redis.default.pod.cluster.local",
+        "cluster.local",
+        "",
+    ] {
+        assert!(!zone.may_come(name), "{name}");
+    }
+}

@@ -67,7 +67,7 @@ fn an_ordered_update_two_at_a_time_takes_half_as_many_turns() {
         for _ in 0..60 {
             let plan = cluster.round();
             most = most.max(plan.actions.iter().filter(|action| matches!(action, Action::CreatePod { .. })).count());
-            let names: Vec<_> = cluster.pods.keys().cloned().collect();
+            let names: Vec<_> = cluster.world.pods.keys().cloned().collect();
             for name in &names {
                 cluster.step(name);
             }

@@ -26,7 +26,7 @@ fn settled(replicas: i32) -> Cluster {
 
 /// Two rounds after the deadline.
 fn let_the_deadline_pass(cluster: &mut Cluster) -> Vec<Action> {
-    cluster.now += SignedDuration::from_secs(61);
+    cluster.world.now += SignedDuration::from_secs(61);
     let first = cluster.round();
     assert!(first.actions.is_empty(), "{first:?}");
     cluster.round().actions
@@ -58,7 +58,7 @@ fn without_progress_until_the_deadline_a_set_is_stalled_and_says_why() {
     cluster.image(BROKEN);
     cluster.settle();
     assert_eq!(told(&cluster, "Progressing"), say("True", "RollingOut"));
-    let since = cluster.now;
+    let since = cluster.world.now;
     let due = cluster.round().recheck_at.unwrap();
     assert!(due > since && due <= since + SignedDuration::from_secs(60), "{due}");
     assert_eq!(let_the_deadline_pass(&mut cluster), []);
@@ -81,8 +81,8 @@ fn whatever_comes_forward_has_the_whole_deadline_again() {
     cluster.image("v2");
     for _ in 0..40 {
         cluster.round();
-        cluster.now += SignedDuration::from_secs(20);
-        let names: Vec<_> = cluster.pods.keys().cloned().collect();
+        cluster.world.now += SignedDuration::from_secs(20);
+        let names: Vec<_> = cluster.world.pods.keys().cloned().collect();
         for name in &names {
             cluster.step(name);
         }
@@ -99,7 +99,7 @@ fn the_time_a_pod_has_to_stay_ready_is_added_to_the_deadline() {
     cluster.settle();
     let waiting = cluster.round();
     assert!(lines(&waiting)[0].starts_with("waits for web-0 to stay Ready until"), "{:?}", lines(&waiting));
-    cluster.now += SignedDuration::from_secs(80);
+    cluster.world.now += SignedDuration::from_secs(80);
     cluster.round();
     assert_eq!(told(&cluster, "Stalled").0, "False");
 }
@@ -126,12 +126,12 @@ fn at_rest_a_set_has_no_deadline() {
 fn conditions_of_others_stay_and_times_alone_are_no_news() {
     let mut cluster = settled(1);
     let foreign = json!({"type": "BackedUp", "status": "True", "reason": "Nightly"});
-    let status = cluster.set.status.as_mut().unwrap();
+    let status = std::sync::Arc::make_mut(&mut cluster.world.set).status.as_mut().unwrap();
     status.conditions.as_mut().unwrap().insert(0, serde_json::from_value(foreign).unwrap());
-    let before = cluster.set.status.clone().unwrap();
-    cluster.now += SignedDuration::from_secs(3600);
+    let before = cluster.world.set.status.clone().unwrap();
+    cluster.world.now += SignedDuration::from_secs(3600);
     cluster.round();
-    assert_eq!(cluster.set.status.as_ref(), Some(&before));
+    assert_eq!(cluster.world.set.status.as_ref(), Some(&before));
     cluster.unready("web-0");
     cluster.round();
     assert_eq!(told(&cluster, "BackedUp"), say("True", "Nightly"));
@@ -149,10 +149,10 @@ fn a_rollout_writes_no_more_statuses_than_its_pods_have_states() {
     cluster.image("v2");
     let mut writes = 0;
     for _ in 0..60 {
-        let before = cluster.set.status.clone();
+        let before = cluster.world.set.status.clone();
         cluster.round();
-        writes += usize::from(before != cluster.set.status);
-        let names: Vec<_> = cluster.pods.keys().cloned().collect();
+        writes += usize::from(before != cluster.world.set.status);
+        let names: Vec<_> = cluster.world.pods.keys().cloned().collect();
         for name in &names {
             cluster.step(name);
         }
@@ -175,7 +175,7 @@ fn stalled_with_rollback(replicas: i32) -> Cluster {
 fn a_stalled_update_is_taken_back_if_the_set_asks_for_it() {
     for replicas in [1, 3] {
         let mut cluster = stalled_with_rollback(replicas);
-        let broken = cluster.set.status.clone().unwrap();
+        let broken = cluster.world.set.status.clone().unwrap();
         let (current, update) = (broken.current_revision.unwrap(), broken.update_revision.unwrap());
         let actions = let_the_deadline_pass(&mut cluster);
         let [Action::RollBack { from, to, because, .. }] = actions.as_slice() else { panic!("{actions:?}") };
@@ -196,7 +196,7 @@ fn there_is_no_way_back_from_the_way_back() {
     cluster.settle();
     cluster.unready("web-1");
     for _ in 0..5 {
-        cluster.now += SignedDuration::from_secs(61);
+        cluster.world.now += SignedDuration::from_secs(61);
         assert_eq!(cluster.round().actions, []);
     }
     assert_eq!(told(&cluster, "Stalled"), say("True", "ProgressDeadlineExceeded"));

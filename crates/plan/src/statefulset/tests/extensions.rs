@@ -106,11 +106,11 @@ fn a_set_scales_in_and_out_anywhere_without_renumbering() {
     cluster.annotate(RESERVED_ORDINALS, "1");
     cluster.scale(3);
     assert_eq!(cluster.settle(), ["web-1"]);
-    assert_eq!(cluster.pods.keys().collect::<Vec<_>>(), ["web-0", "web-2", "web-3"]);
+    assert_eq!(cluster.world.pods.keys().collect::<Vec<_>>(), ["web-0", "web-2", "web-3"]);
     cluster.annotate(RESERVED_ORDINALS, "");
     cluster.scale(4);
     assert_eq!(cluster.settle(), Vec::<String>::new());
-    assert_eq!(cluster.pods.keys().collect::<Vec<_>>(), ["web-0", "web-1", "web-2", "web-3"]);
+    assert_eq!(cluster.world.pods.keys().collect::<Vec<_>>(), ["web-0", "web-1", "web-2", "web-3"]);
 }
 
 fn paused(replicas: i32) -> SetBuilder {

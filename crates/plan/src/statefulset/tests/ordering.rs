@@ -48,6 +48,21 @@ fn a_missing_pod_comes_back_though_a_later_one_is_unready() {
 }
 
 #[test]
+fn a_pod_that_ends_right_after_its_creation_is_not_replaced_at_once() {
+    let refused = |seconds| {
+        let mut pod = pod("web-0").failed();
+        pod.0.metadata.creation_timestamp = Some(ago(seconds));
+        pod.0.status.as_mut().unwrap().message = Some("no free ports".to_owned());
+        plan(&observed(set(1), vec![revision("rev-1", 1, "v1")], vec![pod]), now())
+    };
+    let early = refused(1);
+    let until = now() + jiff::SignedDuration::from_secs(1);
+    assert_eq!(lines(&early), [format!("waits until {until} to replace web-0, which ended right after it was created: no free ports")]);
+    assert_eq!(early.recheck_at, Some(until));
+    assert_eq!(lines(&refused(2)), ["delete pod web-0: it has ended"]);
+}
+
+#[test]
 fn a_pod_that_has_ended_is_deleted_and_waited_for() {
     assert_eq!(planned(set(2), vec![pod("web-0").failed(), pod("web-1")]), ["delete pod web-0: it has ended"]);
     assert_eq!(planned(set(2), vec![pod("web-0").failed().terminating(), pod("web-1")]), ["waits for web-0 to be gone"]);

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::super::Observed;
 use super::builders::{SetBuilder, set};
-use super::cluster::{BROKEN, Cluster, is_ready};
+use super::cluster::{BROKEN, Cluster};
+use crate::forecast::is_ready;
 
 #[derive(Clone, Debug)]
 enum Happening {
@@ -106,10 +107,10 @@ fn happen(cluster: &mut Cluster, views: &[Observed], form: Form, happening: &Hap
             block.into_iter().for_each(|block| block.max_unavailable = Some(IntOrString::Int(*most)));
         }),
         Happening::Annotate(key, value) => cluster.annotate(key, value),
-        Happening::Wait(seconds) => cluster.now += SignedDuration::from_secs(*seconds),
+        Happening::Wait(seconds) => cluster.world.now += SignedDuration::from_secs(*seconds),
         Happening::Interrupted { behind, actions } => {
             let view = views.len().checked_sub(behind + 1).map(|at| views[at].clone());
-            cluster.interrupted_round(&view.unwrap_or_else(|| cluster.observed()), *actions);
+            cluster.interrupted_round(&view.unwrap_or_else(|| cluster.world.observed()), *actions);
         }
     }
 }
@@ -135,7 +136,7 @@ proptest! {
             if !matches!(what, Happening::Interrupted { .. }) {
                 cluster.round();
             }
-            views.push(cluster.observed());
+            views.push(cluster.world.observed());
         }
         cluster.partition(0);
         cluster.annotate(PAUSED, "false");
@@ -144,15 +145,15 @@ proptest! {
         cluster.settle();
 
         let names = cluster.names();
-        prop_assert_eq!(cluster.pods.keys().cloned().collect::<Vec<_>>(), names.clone());
-        prop_assert!(cluster.pods.values().all(is_ready));
+        prop_assert_eq!(cluster.world.pods.keys().cloned().collect::<Vec<_>>(), names.clone());
+        prop_assert!(cluster.world.pods.values().all(|pod| is_ready(pod)));
         prop_assert!(cluster.round().actions.is_empty());
         let told: Vec<_> = ["Available", "Progressing", "Stalled"].map(|kind| cluster.condition(kind)).into_iter().map(|told| told.0).collect();
         prop_assert_eq!(told, ["True", "True", "False"]);
         if form != Form::OnDelete {
             let images: Vec<_> = names.iter().map(|name| format!("{name} last")).collect();
             prop_assert_eq!(cluster.images(), images);
-            let status = cluster.set.status.clone().unwrap();
+            let status = cluster.world.set.status.clone().unwrap();
             prop_assert_eq!(status.current_revision, status.update_revision);
         }
     }

@@ -33,12 +33,13 @@ fn a_name_that_another_revision_has_is_passed_over() {
     let create = |revisions| {
         let plan = plan(&observed(set(1).image("v2"), revisions, vec![]), now());
         let [Action::CreateRevision(revision)] = plan.actions.as_slice() else { panic!("{plan:?}") };
-        revision.metadata.name.clone().unwrap()
+        (revision.metadata.name.clone().unwrap(), plan.status.collision_count)
     };
-    let first = create(vec![]);
-    let second = create(vec![revision(&first, 1, "v1")]);
+    let (first, none) = create(vec![]);
+    let (second, one) = create(vec![revision(&first, 1, "v1")]);
     assert_ne!(first, second);
-    assert_eq!(create(vec![revision(&first, 1, "v1"), revision("rev-9", 9, "v9")]), second);
+    assert_eq!([none, one], [Some(0), Some(1)]);
+    assert_eq!(create(vec![revision(&first, 1, "v1"), revision("rev-9", 9, "v9")]).0, second);
 }
 
 #[test]

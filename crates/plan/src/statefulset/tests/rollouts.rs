@@ -119,6 +119,8 @@ fn when_all_are_updated_and_ready_the_update_revision_becomes_the_current_one() 
     let updated = || vec![pod("web-0").at("rev-2"), pod("web-1").at("rev-2")];
     assert_eq!(status(set(2), updated()), "rev-2");
     assert_eq!(status(set(2), vec![pod("web-0").at("rev-2"), pod("web-1").at("rev-2").unready()]), "rev-1");
+    let one_missing = vec![pod("web-1").at("rev-2"), pod("web-2").at("rev-2")];
+    assert_eq!(status(set(2).partition(1), one_missing), "rev-1", "a condemned pod does not stand in for a missing one");
     assert_eq!(status(set(2).on_delete(), updated()), "rev-1");
     assert_eq!(status(set(0), vec![]), "rev-2");
     assert_eq!(status(set(0).partition(1), vec![]), "rev-1");

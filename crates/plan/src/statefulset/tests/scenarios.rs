@@ -1,7 +1,8 @@
 //! Whole stories, for both policies and all retention policies.
 
 use super::builders::set;
-use super::cluster::{BROKEN, Cluster, is_ready};
+use super::cluster::{BROKEN, Cluster};
+use crate::forecast::is_ready;
 
 /// Runs a story for every combination of policies, from a set of this size that has settled.
 fn everywhere(replicas: i32, story: impl Fn(&mut Cluster)) {
@@ -20,9 +21,9 @@ fn everywhere(replicas: i32, story: impl Fn(&mut Cluster)) {
 fn settled(cluster: &mut Cluster) {
     cluster.settle();
     let names = cluster.names();
-    assert_eq!(cluster.pods.keys().cloned().collect::<Vec<_>>(), names);
-    assert!(cluster.pods.values().all(is_ready));
-    let status = cluster.set.status.clone().unwrap();
+    assert_eq!(cluster.world.pods.keys().cloned().collect::<Vec<_>>(), names);
+    assert!(cluster.world.pods.values().all(|pod| is_ready(pod)));
+    let status = cluster.world.set.status.clone().unwrap();
     let count = i32::try_from(names.len()).unwrap();
     assert_eq!((status.replicas, status.ready_replicas.unwrap_or(0), status.updated_replicas.unwrap_or(0)), (count, count, count));
     assert_eq!(status.current_revision, status.update_revision);
@@ -30,7 +31,7 @@ fn settled(cluster: &mut Cluster) {
 
 #[test]
 fn a_set_creates_its_pods() {
-    everywhere(3, |cluster| assert_eq!(cluster.pods.len(), 3));
+    everywhere(3, |cluster| assert_eq!(cluster.world.pods.len(), 3));
 }
 
 #[test]
@@ -43,8 +44,8 @@ fn a_set_shrinks_and_keeps_its_claims_unless_told_otherwise() {
     everywhere(5, |cluster| {
         cluster.scale(1);
         cluster.settle();
-        let policy = cluster.set.spec.as_ref().unwrap().persistent_volume_claim_retention_policy.clone().unwrap();
-        assert_eq!(cluster.claims.len(), if policy.when_scaled.as_deref() == Some("Delete") { 1 } else { 5 });
+        let policy = cluster.world.set.spec.as_ref().unwrap().persistent_volume_claim_retention_policy.clone().unwrap();
+        assert_eq!(cluster.world.claims.len(), if policy.when_scaled.as_deref() == Some("Delete") { 1 } else { 5 });
     });
 }
 
@@ -61,14 +62,14 @@ fn a_pod_that_failed_comes_back() {
 #[test]
 fn an_update_goes_in_reverse_order_and_a_rollback_brings_the_old_revision_back() {
     everywhere(3, |cluster| {
-        let first = cluster.set.status.clone().unwrap().update_revision;
+        let first = cluster.world.set.status.clone().unwrap().update_revision;
         cluster.image("v2");
         assert_eq!(cluster.settle(), ["web-2", "web-1", "web-0"]);
-        assert_ne!(cluster.set.status.clone().unwrap().update_revision, first);
+        assert_ne!(cluster.world.set.status.clone().unwrap().update_revision, first);
         cluster.image("v1");
         cluster.settle();
-        assert_eq!(cluster.set.status.clone().unwrap().update_revision, first);
-        assert_eq!(cluster.revisions.len(), 2);
+        assert_eq!(cluster.world.set.status.clone().unwrap().update_revision, first);
+        assert_eq!(cluster.world.revisions.len(), 2);
     });
 }
 
@@ -78,7 +79,7 @@ fn a_broken_first_revision_can_be_left() {
         cluster.scale(3);
         cluster.image(BROKEN);
         cluster.settle();
-        assert!(!cluster.pods.values().any(is_ready));
+        assert!(!cluster.world.pods.values().any(|pod| is_ready(pod)));
         cluster.image("v2");
     });
 }
@@ -160,7 +161,7 @@ fn history_is_limited() {
         cluster.image(&format!("v{version}"));
         cluster.settle();
     }
-    assert_eq!(cluster.revisions.len(), 3);
+    assert_eq!(cluster.world.revisions.len(), 3);
 }
 
 #[test]

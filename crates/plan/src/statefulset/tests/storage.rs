@@ -120,6 +120,19 @@ fn the_owners_of_condemned_claims_are_set_before_their_pods_go() {
 }
 
 #[test]
+fn a_replica_that_was_condemned_leaves_its_claims_behind_however_it_goes() {
+    for parallel in [false, true] {
+        for pod in [pod("web-1").failed(), pod("web-1").unready(), pod("web-1").crashing().at("rev-0"), pod("web-1").terminating()] {
+            let set = set(2).retention("Retain", "Delete");
+            let mut observed = with_claims(if parallel { set.parallel() } else { set }, vec![super::builders::pod("web-0"), pod]);
+            own(&mut observed, "data-web-1", vec![pod_owner("uid-web-1")]);
+            assert_eq!(lines(&plan(&observed, now()))[0], "set the owners of claim data-web-1");
+            assert_eq!(owners_given(&observed), Some(vec![]));
+        }
+    }
+}
+
+#[test]
 fn a_pod_without_its_claim_is_named_and_not_touched() {
     let mut bare = pod("web-0");
     bare.0.spec.as_mut().unwrap().volumes = None;

@@ -1,0 +1,74 @@
+//! The fields that a configuration names: what applying it lays claim to.
+
+use super::items::{Children, items};
+use super::outline::{Json, Kind};
+use super::schema::Schema;
+use super::set::{Choice, Element, Node, Set};
+
+/// The fields of a configuration, or what is wrong with it, in upstream's words.
+pub fn fields<'a>(configuration: Json<'a>, schema: Schema) -> Result<Set<'a>, Vec<String>> {
+    let mut faults = Vec::new();
+    let set = inside(configuration, schema, "", &mut faults);
+    if faults.is_empty() { Ok(set) } else { Err(faults) }
+}
+
+/// The claims inside a value that is not owned as a whole.
+fn inside<'a>(value: Json<'a>, schema: Schema, path: &str, faults: &mut Vec<String>) -> Set<'a> {
+    let wanted = match schema {
+        Schema::Object { .. } | Schema::Map(_) => (Kind::Object, "map"),
+        Schema::Set | Schema::Keyed { .. } => (Kind::List, "list"),
+        Schema::Leaf => return Set::default(),
+    };
+    match value.kind() {
+        Kind::Null => return Set::default(),
+        kind if kind == wanted.0 => {}
+        _ => {
+            faults.push(format!("{}: expected {}, got {}", shown(path), wanted.1, value.raw()));
+            return Set::default();
+        }
+    }
+    let held = match items(value, schema) {
+        Ok(held) => Children::new(held),
+        Err(error) => {
+            faults.push(format!("{}: element {}: {}", shown(path), error.index, error.why));
+            return Set::default();
+        }
+    };
+    let mut nodes = Vec::new();
+    for child in held.iter() {
+        if !child.copies.is_empty() {
+            faults.push(format!("{}: duplicate entries for key {}", shown(path), child.element));
+        }
+        nodes.extend(claim(&child.element, child.value, schema, path, faults));
+    }
+    Set::new(nodes)
+}
+
+fn claim<'a>(
+    element: &Element<'a>,
+    value: Json<'a>,
+    schema: Schema,
+    path: &str,
+    faults: &mut Vec<String>,
+) -> Option<(Element<'a>, Node<'a>)> {
+    let path = format!("{path}{element}");
+    let below = match element.choice {
+        Choice::Field => match schema.child(&element.text) {
+            Some(below) => below,
+            None => {
+                faults.push(format!("{path}: field not declared in schema"));
+                return None;
+            }
+        },
+        _ => schema.item(),
+    };
+    let children = inside(value, below, &path, faults);
+    // The fields of an object are owned by owning what is in them; keys and items are owned themselves.
+    let is_field = matches!(schema, Schema::Object { .. });
+    let member = !is_field || below.is_leaf() || value.is_hollow();
+    Some((element.clone(), Node { member, children }))
+}
+
+fn shown(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
+}

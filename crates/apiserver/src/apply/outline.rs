@@ -1,0 +1,216 @@
+//! Compact JSON text, taken apart without copying it: where each value begins and ends. Two states of an object are compared
+//! by their texts, so what is the same costs no more than its bytes.
+
+/// Levels of nesting at most; the readers in front of this one allow fewer.
+const MAX_DEPTH: usize = 200;
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Object,
+    List,
+    Null,
+    /// Text, a number or a truth value.
+    Scalar,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    kind: Kind,
+    key: (u32, u32),
+    text: (u32, u32),
+    /// The node behind this one and all it holds.
+    next: u32,
+}
+
+/// The places of all values of a text.
+#[derive(Debug)]
+pub struct Outline<'a> {
+    text: &'a str,
+    nodes: Vec<Node>,
+}
+
+/// A value in a text.
+#[derive(Clone, Copy, Debug)]
+pub struct Json<'a> {
+    text: &'a str,
+    nodes: &'a [Node],
+    at: usize,
+}
+
+impl<'a> Outline<'a> {
+    /// Takes a text apart; `None` when it is no JSON, has spaces between its values, or is larger than 4 GiB.
+    pub fn of(text: &'a str) -> Option<Self> {
+        u32::try_from(text.len()).ok()?;
+        let mut reader = Reader { bytes: text.as_bytes(), at: 0, nodes: Vec::with_capacity(text.len() / 24 + 1) };
+        reader.value((0, 0), 0)?;
+        (reader.at == text.len()).then_some(Self { text, nodes: reader.nodes })
+    }
+
+    /// The whole.
+    pub fn root(&self) -> Json<'_> {
+        Json { text: self.text, nodes: &self.nodes, at: 0 }
+    }
+}
+
+impl<'a> Json<'a> {
+    pub fn kind(self) -> Kind {
+        self.nodes[self.at].kind
+    }
+
+    /// The value's text.
+    pub fn raw(self) -> &'a str {
+        self.slice(self.nodes[self.at].text)
+    }
+
+    /// What stands between the quotes, escapes as they are; `None` for anything but a text.
+    pub fn quoted(self) -> Option<&'a str> {
+        self.raw().strip_prefix('"')?.strip_suffix('"')
+    }
+
+    /// Whether it says nothing: null, or a list or object of nothing.
+    pub fn is_hollow(self) -> bool {
+        match self.kind() {
+            Kind::Null => true,
+            Kind::Object | Kind::List => self.raw().len() == 2,
+            Kind::Scalar => false,
+        }
+    }
+
+    /// What an object or a list holds, in order. Keys are as they stand in the text; those of a list are empty.
+    pub fn children(self) -> impl Iterator<Item = (&'a str, Json<'a>)> {
+        let end = self.nodes[self.at].next as usize;
+        let mut at = self.at + 1;
+        std::iter::from_fn(move || {
+            let node = self.nodes[..end].get(at)?;
+            let child = (self.slice(node.key), Json { at, ..self });
+            at = node.next as usize;
+            Some(child)
+        })
+    }
+
+    /// A field of an object.
+    pub fn get(self, key: &str) -> Option<Json<'a>> {
+        self.children().find(|(own, _)| *own == key).map(|(_, value)| value)
+    }
+
+    fn slice(self, (from, to): (u32, u32)) -> &'a str {
+        &self.text[from as usize..to as usize]
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    nodes: Vec<Node>,
+}
+
+impl Reader<'_> {
+    fn value(&mut self, key: (u32, u32), depth: usize) -> Option<()> {
+        let (index, start) = (self.nodes.len(), self.at as u32);
+        let kind = match self.bytes.get(self.at)? {
+            b'{' => Kind::Object,
+            b'[' => Kind::List,
+            b'n' => Kind::Null,
+            _ => Kind::Scalar,
+        };
+        self.nodes.push(Node { kind, key, text: (start, start), next: 0 });
+        match kind {
+            Kind::Object => self.inside(b'}', depth)?,
+            Kind::List => self.inside(b']', depth)?,
+            Kind::Null | Kind::Scalar => self.scalar()?,
+        }
+        let next = self.nodes.len() as u32;
+        let node = &mut self.nodes[index];
+        (node.text.1, node.next) = (self.at as u32, next);
+        Some(())
+    }
+
+    fn inside(&mut self, close: u8, depth: usize) -> Option<()> {
+        if depth >= MAX_DEPTH {
+            return None;
+        }
+        self.at += 1;
+        if *self.bytes.get(self.at)? == close {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            let key = if close == b'}' { self.key()? } else { (0, 0) };
+            self.value(key, depth + 1)?;
+            let byte = *self.bytes.get(self.at)?;
+            self.at += 1;
+            match byte {
+                b',' => {}
+                byte => return (byte == close).then_some(()),
+            }
+        }
+    }
+
+    fn key(&mut self) -> Option<(u32, u32)> {
+        let start = self.at as u32 + 1;
+        self.string()?;
+        let end = self.at as u32 - 1;
+        let colon = *self.bytes.get(self.at)? == b':';
+        self.at += 1;
+        colon.then_some((start, end))
+    }
+
+    fn string(&mut self) -> Option<()> {
+        if *self.bytes.get(self.at)? != b'"' {
+            return None;
+        }
+        self.at += 1;
+        loop {
+            match *self.bytes.get(self.at)? {
+                b'"' => break,
+                b'\\' => self.at += 2,
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    fn scalar(&mut self) -> Option<()> {
+        if self.bytes[self.at] == b'"' {
+            return self.string();
+        }
+        let start = self.at;
+        while self.bytes.get(self.at).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')) {
+            self.at += 1;
+        }
+        (self.at > start).then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_with_their_keys_and_texts() {
+        let text = r#"{"a":{"x":[1,"two\"",null,true]},"b":{},"c":-1.5e3}"#;
+        let outline = Outline::of(text).unwrap();
+        let root = outline.root();
+        let children: Vec<_> = root.children().map(|(key, value)| (key, value.raw())).collect();
+        assert_eq!(children, [("a", r#"{"x":[1,"two\"",null,true]}"#), ("b", "{}"), ("c", "-1.5e3")]);
+        let list = root.get("a").unwrap().get("x").unwrap();
+        assert_eq!(list.children().map(|(_, item)| item.raw()).collect::<Vec<_>>(), ["1", r#""two\"""#, "null", "true"]);
+        assert!(root.get("b").unwrap().is_hollow() && !list.is_hollow());
+    }
+
+    #[test]
+    fn what_is_no_compact_json_is_refused() {
+        for text in ["", "{", "[1", "{\"a\"}", "{\"a\": 1}", "[1,]", "nonsense{", "\"open", "\"open\\", "[]]", &"[".repeat(100_000)] {
+            assert!(Outline::of(text).is_none(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[\\[\\]{}\",:a0\\\\]{0,40}") {
+            let _ = Outline::of(&text).map(|outline| outline.root().children().count());
+        }
+    }
+}
