@@ -131,7 +131,11 @@ impl<'a> Judge<'a> {
             Action::CreateRevision(revision) => self.new_revision(revision),
             Action::RenumberRevision { name, number, .. } => self.renumbering(name, *number),
             Action::DeleteRevision { name, .. } => self.revision_deletion(name),
-            Action::AdoptRevision { .. } | Action::AdoptPod { .. } | Action::ReleasePod { .. } | Action::UpdatePod { .. } => Ok(()),
+            Action::RollBack { .. }
+            | Action::AdoptRevision { .. }
+            | Action::AdoptPod { .. }
+            | Action::ReleasePod { .. }
+            | Action::UpdatePod { .. } => Ok(()),
         }
     }
 
