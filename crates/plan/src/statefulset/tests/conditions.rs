@@ -59,13 +59,13 @@ fn without_progress_until_the_deadline_a_set_is_stalled_and_says_why() {
     cluster.settle();
     assert_eq!(told(&cluster, "Progressing"), say("True", "RollingOut"));
     let since = cluster.world.now;
-    let due = cluster.round().recheck_at.unwrap();
+    let due = cluster.round().deadline.unwrap();
     assert!(due > since && due <= since + SignedDuration::from_secs(60), "{due}");
     assert_eq!(let_the_deadline_pass(&mut cluster), []);
     let waits = "waits for web-2 to become Ready";
     assert_eq!(cluster.condition("Progressing"), ("False".into(), "ProgressDeadlineExceeded".into(), waits.into()));
     assert_eq!(cluster.condition("Stalled"), ("True".into(), "ProgressDeadlineExceeded".into(), waits.into()));
-    assert_eq!(cluster.round().recheck_at, None);
+    assert_eq!(cluster.round().deadline, None);
 
     cluster.image("v2");
     cluster.round();
@@ -112,7 +112,7 @@ fn at_rest_a_set_has_no_deadline() {
     cluster.settle();
     let kept = "keeps 2 pods below the partition at the current revision";
     assert_eq!(cluster.condition("Progressing"), ("True".into(), "RolloutComplete".into(), kept.into()));
-    assert_eq!(cluster.round().recheck_at, None);
+    assert_eq!(cluster.round().deadline, None);
     cluster.annotate(PAUSED, "true");
     cluster.partition(0);
     cluster.settle();
