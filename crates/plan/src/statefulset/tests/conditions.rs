@@ -95,8 +95,6 @@ fn whatever_comes_forward_has_the_whole_deadline_again() {
 fn the_time_a_pod_has_to_stay_ready_is_added_to_the_deadline() {
     let mut cluster = settled(2);
     cluster.change(|spec| spec.min_ready_seconds = Some(100));
-    cluster.image("v2");
-    cluster.settle();
     let waiting = cluster.round();
     assert!(lines(&waiting)[0].starts_with("waits for web-0 to stay Ready until"), "{:?}", lines(&waiting));
     cluster.world.now += SignedDuration::from_secs(80);
