@@ -144,7 +144,9 @@ impl Controller for StatefulSets {
             match self.round(key).await? {
                 None => return Ok(Outcome::done()),
                 Some(plan) if plan.actions.is_empty() => {
-                    return Ok(Outcome { recheck_after: plan.recheck_at.map(|at| self.clock.until(at)) });
+                    return Ok(Outcome {
+                        recheck_after: plan.recheck_at.into_iter().chain(plan.deadline).min().map(|at| self.clock.until(at)),
+                    });
                 }
                 Some(_) => {}
             }

@@ -91,6 +91,8 @@ pub struct Plan {
     pub waiting_on: Option<WaitingOn>,
     /// When time alone changes what to do.
     pub recheck_at: Option<Timestamp>,
+    /// When the set counts as stalled, if it does not come forward: time to look again as well.
+    pub deadline: Option<Timestamp>,
     /// Claims whose retention policy can't be followed, as somebody else controls them.
     pub conflicts: Vec<String>,
     /// Annotations that can't be read, and are not followed.
@@ -168,7 +170,7 @@ impl Plan {
     /// These actions, and nothing else in this round.
     fn alone(observed: &Observed, actions: Vec<Action>) -> Self {
         let status = observed.set.status.clone().unwrap_or_default();
-        Self { actions, status, waiting_on: None, recheck_at: None, conflicts: Vec::new(), malformed: Vec::new() }
+        Self { actions, status, waiting_on: None, recheck_at: None, deadline: None, conflicts: Vec::new(), malformed: Vec::new() }
     }
 }
 
@@ -226,9 +228,9 @@ impl<'a> Round<'a> {
         }
         let surplus = revisions::surplus(self.observed, &self.spec, &self.revisions, self.members);
         self.actions.extend(surplus);
-        let recheck_at = self.members.all().filter_map(Member::changes_at).chain(deadline).filter(|at| *at > now).min();
+        let recheck_at = self.members.all().filter_map(Member::changes_at).filter(|at| *at > now).min();
         let (conflicts, malformed) = (self.conflicts, self.spec.malformed);
-        Plan { actions: self.actions, status, waiting_on: self.waiting_on, recheck_at, conflicts, malformed }
+        Plan { actions: self.actions, status, waiting_on: self.waiting_on, recheck_at, deadline, conflicts, malformed }
     }
 
     fn conditions(&self, status: &StatefulSetStatus, now: Timestamp) -> (Vec<StatefulSetCondition>, Option<Timestamp>) {

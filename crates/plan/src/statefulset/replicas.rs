@@ -32,7 +32,7 @@ impl Round<'_> {
     /// may be replaced, if nothing else is done.
     pub(super) fn ordered_replicas(&mut self) -> ControlFlow<()> {
         let walk = self.walk();
-        if walk.is_break() && !self.actions.iter().any(|action| matches!(action, Action::CreatePod { .. } | Action::DeletePod { .. })) {
+        if walk.is_break() && !self.moves_pods() {
             self.replace_stuck();
         }
         walk
@@ -62,6 +62,11 @@ impl Round<'_> {
         walk
     }
 
+    /// Whether a pod comes or goes already: then none goes as well.
+    fn moves_pods(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action, Action::CreatePod { .. } | Action::DeletePod { .. }))
+    }
+
     /// Whether what is missing was taken away by an update.
     fn batch_comes_back(&self) -> bool {
         let rolls_out = self.revisions.current_name() != self.revisions.update_name() && !self.spec.is_paused();
@@ -71,11 +76,14 @@ impl Round<'_> {
     fn ordered_replica(&mut self, member: &Member<'_>) -> Step {
         self.keep_claims_of_replica(member);
         if member.health == Health::Ended {
-            self.replace_ended(member);
+            if !self.moves_pods() {
+                self.replace_ended(member);
+            }
             return Step::Stop;
         }
         if !member.is_available() {
             return match self.wanted_instead(member) {
+                Some(_) if self.moves_pods() => Step::Stop,
                 Some(wanted) => {
                     self.delete_stuck(member, wanted);
                     Step::Stop

@@ -61,6 +61,14 @@ fn an_old_replica_that_is_unready_and_condemned_pods_hold_a_batch_up() {
 }
 
 #[test]
+fn while_one_is_created_none_is_deleted() {
+    for ending in [pod("web-3").at("rev-2").failed(), pod("web-3").at("rev-1").never_ready()] {
+        let pods = vec![pod("web-0"), pod("web-1"), ending];
+        assert_eq!(lines_of(set(4), "RollingOut", pods), BOTH[..1]);
+    }
+}
+
+#[test]
 fn an_ordered_update_two_at_a_time_takes_half_as_many_turns() {
     let most_at_once = |cluster: &mut Cluster| {
         let mut most = 0;

@@ -103,6 +103,12 @@ impl Cluster {
             }));
             let names: Vec<_> = self.world.pods.keys().cloned().collect();
             let moved = names.iter().filter(|name| self.step(name)).count();
+            if moved == 0
+                && let Some(at) = plan.recheck_at
+            {
+                self.world.now = at;
+                continue;
+            }
             if moved == 0 && plan.actions.is_empty() && before == self.world.set.status {
                 return deleted;
             }

@@ -59,13 +59,13 @@ fn without_progress_until_the_deadline_a_set_is_stalled_and_says_why() {
     cluster.settle();
     assert_eq!(told(&cluster, "Progressing"), say("True", "RollingOut"));
     let since = cluster.world.now;
-    let due = cluster.round().recheck_at.unwrap();
+    let due = cluster.round().deadline.unwrap();
     assert!(due > since && due <= since + SignedDuration::from_secs(60), "{due}");
     assert_eq!(let_the_deadline_pass(&mut cluster), []);
     let waits = "waits for web-2 to become Ready";
     assert_eq!(cluster.condition("Progressing"), ("False".into(), "ProgressDeadlineExceeded".into(), waits.into()));
     assert_eq!(cluster.condition("Stalled"), ("True".into(), "ProgressDeadlineExceeded".into(), waits.into()));
-    assert_eq!(cluster.round().recheck_at, None);
+    assert_eq!(cluster.round().deadline, None);
 
     cluster.image("v2");
     cluster.round();
@@ -95,8 +95,6 @@ fn whatever_comes_forward_has_the_whole_deadline_again() {
 fn the_time_a_pod_has_to_stay_ready_is_added_to_the_deadline() {
     let mut cluster = settled(2);
     cluster.change(|spec| spec.min_ready_seconds = Some(100));
-    cluster.image("v2");
-    cluster.settle();
     let waiting = cluster.round();
     assert!(lines(&waiting)[0].starts_with("waits for web-0 to stay Ready until"), "{:?}", lines(&waiting));
     cluster.world.now += SignedDuration::from_secs(80);
@@ -112,7 +110,7 @@ fn at_rest_a_set_has_no_deadline() {
     cluster.settle();
     let kept = "keeps 2 pods below the partition at the current revision";
     assert_eq!(cluster.condition("Progressing"), ("True".into(), "RolloutComplete".into(), kept.into()));
-    assert_eq!(cluster.round().recheck_at, None);
+    assert_eq!(cluster.round().deadline, None);
     cluster.annotate(PAUSED, "true");
     cluster.partition(0);
     cluster.settle();
