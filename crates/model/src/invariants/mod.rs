@@ -172,6 +172,12 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Whether the set controls a pod.
+    fn is_own(&self, pod: &Pod) -> bool {
+        let mut owners = pod.metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == self.observed.set.metadata.uid.as_ref())
+    }
+
     /// Whether a pod serves and will go on.
     fn is_available(&self, pod: &Pod) -> bool {
         let min_ready = SignedDuration::from_secs(i64::from(self.spec.min_ready_seconds.unwrap_or(0)));

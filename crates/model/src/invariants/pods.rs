@@ -105,7 +105,8 @@ impl Judge<'_> {
 
     /// From the top, while all that stay serve, the highest first.
     fn scale_down(&self, ordinal: u32, pod: &Pod) -> Verdict {
-        let higher = self.pods.keys().find(|other| **other > ordinal && !self.range().contains(other));
+        let higher = self.pods.iter().find(|(other, pod)| **other > ordinal && !self.range().contains(other) && self.is_own(pod));
+        let higher = higher.map(|(other, _)| other);
         let absent = self.range().find(|replica| !self.serves(*replica));
         require(!self.is_ordered() || (higher.is_none() && absent.is_none()), Invariant::OrderedReady, || {
             format!("{} goes while {higher:?} is there and {absent:?} does not serve", name_of(pod))
