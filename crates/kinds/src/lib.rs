@@ -5,6 +5,7 @@
 
 pub mod columns;
 pub mod extensions;
+pub mod gate;
 pub mod merge_keys;
 pub mod names;
 pub mod object;
