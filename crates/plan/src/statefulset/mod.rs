@@ -21,7 +21,9 @@
 
 mod action;
 mod claims;
+mod gate;
 mod identity;
+mod in_place;
 mod member;
 mod membership;
 mod replicas;
@@ -33,14 +35,15 @@ mod template;
 mod waiting;
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
-pub use action::{Action, DeleteReason};
+pub use action::{Action, DeleteReason, Mark, Marking};
+pub use gate::HookRun;
 pub use identity::{ordinal_of, parent_of};
 pub use status::differs as status_differs;
 pub use waiting::WaitingOn;
@@ -65,6 +68,8 @@ pub struct Observed {
     /// The revisions whose controller the set is, those of its namespace that have none, and those whose name begins with
     /// the set's name and a dash.
     pub revisions: Vec<Arc<ControllerRevision>>,
+    /// The uids of the pods whose pre-delete hook is running now.
+    pub running_hooks: HashSet<String>,
 }
 
 /// What to do next. Actions are carried out in order, up to the first that fails; then everything is observed anew.
@@ -99,9 +104,9 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         Err(action) => return Plan::alone(observed, vec![*action]),
     };
     let members = Members::of(observed, &spec, now);
-    let mut round = Round::new(observed, spec, chosen, &members);
+    let mut round = Round::new(observed, spec, chosen, &members, now);
     round.decide();
-    round.finish(now)
+    round.finish()
 }
 
 /// The names of the claims that a plan for this set and these pods may look at: for [`Observed::claims`].
@@ -164,10 +169,14 @@ struct Round<'a> {
     waiting_on: Option<WaitingOn>,
     conflicts: Vec<String>,
     claim_name: ClaimName,
+    now: Timestamp,
+    recheck_at: Option<Timestamp>,
+    /// The ordinals whose pods are to be taken away, gate or no gate.
+    gated: BTreeSet<u32>,
 }
 
 impl<'a> Round<'a> {
-    fn new(observed: &'a Observed, spec: Spec<'a>, revisions: Chosen<'a>, members: &'a Members<'a>) -> Self {
+    fn new(observed: &'a Observed, spec: Spec<'a>, revisions: Chosen<'a>, members: &'a Members<'a>, now: Timestamp) -> Self {
         Self {
             observed,
             revisions,
@@ -179,6 +188,9 @@ impl<'a> Round<'a> {
             waiting_on: None,
             conflicts: Vec::new(),
             claim_name: ClaimName::default(),
+            now,
+            recheck_at: None,
+            gated: BTreeSet::new(),
         }
     }
 
@@ -194,13 +206,16 @@ impl<'a> Round<'a> {
         if go_on {
             self.roll_out();
         }
+        self.settle_gates();
+        self.settle_updates();
     }
 
-    fn finish(mut self, now: Timestamp) -> Plan {
+    fn finish(mut self) -> Plan {
         let status = status::of(self.observed, &self.spec, self.members, self.revisions.current_name(), self.revisions.update_name());
         let surplus = revisions::surplus(self.observed, &self.spec, &self.revisions, self.members);
         self.actions.extend(surplus);
-        let recheck_at = self.members.all().filter_map(|member| member.health.available_at()).filter(|at| *at > now).min();
+        let available_at = self.members.all().filter_map(|member| member.health.available_at()).filter(|at| *at > self.now);
+        let recheck_at = available_at.chain(self.recheck_at).min();
         Plan { actions: self.actions, status, waiting_on: self.waiting_on, recheck_at, conflicts: self.conflicts }
     }
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSet, 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kinds::Selector;
+use kinds::{Extensions, Selector};
 
 use super::WaitingOn;
 
@@ -28,6 +28,7 @@ pub(super) struct Spec<'a> {
     pub(super) delete_claims_when_scaled: bool,
     /// `None` keeps all revisions.
     pub(super) history_limit: Option<usize>,
+    pub(super) extensions: Extensions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,7 @@ impl<'a> Spec<'a> {
             delete_claims_with_set: deletes(retention.and_then(|policy| policy.when_deleted.as_ref())),
             delete_claims_when_scaled: deletes(retention.and_then(|policy| policy.when_scaled.as_ref())),
             history_limit: usize::try_from(wanted.revision_history_limit.unwrap_or(10)).ok(),
+            extensions: Extensions::read(set.metadata.annotations.as_ref()).0,
         })
     }
 

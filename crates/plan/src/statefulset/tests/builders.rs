@@ -1,5 +1,6 @@
 //! Small builders: `pod("web-1").at("rev-2").unready()`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -212,6 +213,7 @@ pub(super) fn observed(set: SetBuilder, revisions: Vec<ControllerRevision>, pods
         pods: pods.into_iter().map(|pod| Arc::new(pod.0)).collect(),
         claims: (0..10).map(|ordinal| claim(&format!("data-web-{ordinal}"))).map(|claim| (name_of(&claim), Arc::new(claim))).collect(),
         revisions: revisions.into_iter().map(Arc::new).collect(),
+        running_hooks: HashSet::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A simulated cluster: applies plans as an API server would, moves pods along, and checks the invariants after every step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -182,6 +182,7 @@ impl Cluster {
             pods: self.pods.values().cloned().map(Arc::new).collect(),
             claims: self.claims.iter().map(|(name, claim)| (name.clone(), Arc::new(claim.clone()))).collect(),
             revisions: self.revisions.values().cloned().map(Arc::new).collect(),
+            running_hooks: HashSet::new(),
         }
     }
 
