@@ -7,6 +7,7 @@ pub mod binding;
 mod clock;
 pub mod endpoints;
 pub mod events;
+mod exec;
 pub mod garbage;
 mod gone;
 mod informers;

@@ -54,6 +54,7 @@ impl Controller {
     fn user(self) -> &'static str {
         match self {
             Self::Scheduler => "system:kube-scheduler",
+            Self::StatefulSet => "system:controller:statefulset-controller",
             _ => MANAGER,
         }
     }

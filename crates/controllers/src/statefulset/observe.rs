@@ -20,6 +20,7 @@ impl StatefulSets {
         Observed {
             claims: self.observed_claims(set, &pods, namespace),
             revisions: self.observed_revisions(set, namespace, uid),
+            running_hooks: self.hooks.running(),
             pods,
             set: set.clone(),
         }

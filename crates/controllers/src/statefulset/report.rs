@@ -1,7 +1,7 @@
 //! What users are told, in upstream's words.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use plan::statefulset::{Action, Plan, status_differs};
+use plan::statefulset::{Action, Mark, Plan, status_differs};
 
 use super::StatefulSets;
 use crate::events::Severity;
@@ -12,7 +12,8 @@ impl StatefulSets {
     pub(super) fn report(&self, set: &StatefulSet, action: &Action, result: &Result<(), ReconcileError>) {
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let Some((reason, message)) = describe(name, action, result.as_ref().err()) else { return };
-        let severity = if result.is_ok() { Severity::Normal } else { Severity::Warning };
+        let well = result.is_ok() && !matches!(action, Action::MarkPod { .. });
+        let severity = if well { Severity::Normal } else { Severity::Warning };
         self.events.record(set, severity, reason, message);
     }
 
@@ -46,6 +47,14 @@ fn describe(set: &str, action: &Action, error: Option<&ReconcileError>) -> Optio
                 }
             }
         }
+        Action::UpdateInPlace { name, revision, .. } => Some(match error {
+            None => ("SuccessfulUpdate", format!("Update Pod {name} in StatefulSet {set} in place to {revision} successful")),
+            Some(error) => ("FailedUpdate", format!("Update Pod {name} in StatefulSet {set} in place to {revision} failed error: {error}")),
+        }),
+        Action::MarkPod { name, mark: Mark::GateGivenUp { reason }, .. } if error.is_none() => Some((
+            "PreDeleteHookGivenUp",
+            format!("The pre-delete hook of Pod {name} for {reason} did not succeed in time; the pod goes without it, as onTimeout asks"),
+        )),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodTemplateSpec};
 
-use super::action::{Mark, Marking};
+use super::action::Mark;
 use super::member::Member;
 use super::template::{recorded, same, to_value};
 use super::{Action, DeleteReason, Round, gate};

@@ -44,7 +44,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 pub use action::{Action, DeleteReason, Mark, Marking};
 pub use gate::HookRun;
-pub use identity::{ordinal_of, parent_of};
+pub use identity::{REVISION_LABEL, ordinal_of, parent_of};
 pub use status::differs as status_differs;
 pub use waiting::WaitingOn;
 
