@@ -30,7 +30,6 @@ const PULL_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// An image whose root is mounted for one attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedImage {
-    pub attempt: u32,
     /// As the specification names it.
     pub reference: String,
     pub image: Arc<Image>,
@@ -171,7 +170,7 @@ pub(crate) async fn prepare_image(
     let image = obtain(shared, pod, container, &reference).await?;
     let root = mount_root(shared, &image, &root_name(pod, &container.name, attempt)).await;
     let root = root.map_err(|source| OperationError::Image { image: reference.clone(), source })?;
-    Ok(PreparedImage { attempt, reference, image: Arc::new(image), root })
+    Ok(PreparedImage { reference, image: Arc::new(image), root })
 }
 
 /// A root of another image was prepared for an attempt that never began: the specification has changed since.

@@ -1,5 +1,7 @@
 mod builders;
 mod cluster;
+mod gates;
+mod in_place;
 mod membership;
 mod ordering;
 mod properties;

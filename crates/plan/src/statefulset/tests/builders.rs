@@ -93,6 +93,11 @@ impl SetBuilder {
         self
     }
 
+    pub(super) fn annotated(mut self, name: &str, value: &str) -> Self {
+        self.0.metadata.annotations.get_or_insert_default().insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// With a status that names these revisions.
     pub(super) fn at(mut self, current: &str, update: &str) -> Self {
         let status = self.0.status.get_or_insert_default();
@@ -190,6 +195,11 @@ impl PodBuilder {
 
     pub(super) fn terminating(mut self) -> Self {
         self.0.metadata.deletion_timestamp = Some(ago(1));
+        self
+    }
+
+    pub(super) fn annotated(mut self, name: &str, value: &str) -> Self {
+        self.0.metadata.annotations.get_or_insert_default().insert(name.to_owned(), value.to_owned());
         self
     }
 

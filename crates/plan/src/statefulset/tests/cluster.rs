@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpe
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
-use super::super::{Action, DeleteReason, Observed, Plan, ordinal_of, plan, status_differs};
+use super::super::{Action, DeleteReason, Marking, Observed, Plan, REVISION_LABEL, ordinal_of, plan, status_differs};
 use super::builders::{SetBuilder, now};
 
 /// A pod of this image never becomes ready.
@@ -278,6 +278,23 @@ impl Cluster {
                 }
                 is_same
             }
+            Action::MarkPod { name, resource_version, annotations, .. } => {
+                update(&mut self.pods, name, resource_version, serial, |pod| annotate(pod, annotations))
+            }
+            // The hook succeeds at once.
+            Action::RunGate { name, resource_version, run, .. } => {
+                let marks = run.marks(Ok(()), self.now);
+                update(&mut self.pods, name, resource_version, serial, |pod| annotate(pod, &marks))
+            }
+            Action::UpdateInPlace { name, resource_version, revision, images, annotations, .. } => {
+                let now = self.now;
+                update(&mut self.pods, name, resource_version, serial, |pod| {
+                    annotate(pod, annotations);
+                    pod.metadata.labels.get_or_insert_default().insert(REVISION_LABEL.to_owned(), revision.clone());
+                    pod.spec.iter_mut().for_each(|spec| spec.containers[0].image = images.first().map(|(_, image)| image.clone()));
+                    set_ready(pod, false, now);
+                })
+            }
             Action::UpdatePod { .. } | Action::AdoptRevision { .. } | Action::AdoptPod { .. } | Action::ReleasePod { .. } => {
                 panic!("nothing in this cluster asks for it: {action}");
             }
@@ -314,6 +331,14 @@ fn is_structural(action: &Action) -> bool {
             | Action::AdoptPod { .. }
             | Action::ReleasePod { .. }
     )
+}
+
+pub(super) fn annotate(pod: &mut Pod, annotations: &[Marking]) {
+    let all = pod.metadata.annotations.get_or_insert_default();
+    for (name, value) in annotations {
+        all.remove(*name);
+        all.extend(value.clone().map(|value| ((*name).to_owned(), value)));
+    }
 }
 
 fn insert<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(objects: &mut BTreeMap<String, K>, mut object: K, serial: String) -> bool {
