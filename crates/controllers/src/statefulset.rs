@@ -96,7 +96,7 @@ impl StatefulSets {
         if let Some(waiting) = &plan.waiting_on {
             tracing::debug!(set = %key, %waiting, "planned");
         }
-        self.report_conflicts(&set, &plan);
+        self.report_oddities(&set, &plan);
         let (written, result) = self.execute(&set, &plan).await;
         let seen = self.see_writes(key, written).await;
         result.and(seen)?;

@@ -115,6 +115,11 @@ impl UpdateOrder {
         }
     }
 
+    /// Whether there is no order but that of the ordinals.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The rank of a pod with these labels and annotations: lower ones come first.
     pub fn rank(&self, labels: Option<&BTreeMap<String, String>>, annotations: Option<&BTreeMap<String, String>>) -> usize {
         let has = |map: Option<&BTreeMap<String, String>>, key: &str, value: &str| {

@@ -5,6 +5,11 @@ use std::ops::{Range, RangeInclusive};
 /// The highest ordinal that can be reserved: no set begins beyond it.
 const HIGHEST: u32 = i32::MAX as u32;
 
+/// A count or ordinal of a specification. Negative ones are refused by the API server; they count as zero.
+pub fn natural(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
 /// Ordinals that a set passes over: sorted ranges that neither overlap nor touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reserved(Vec<RangeInclusive<u32>>);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{join, join_all};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinds::ObjectKey;
 use kinds::gate::PROGRESS;
@@ -95,6 +95,12 @@ impl<'a> Execution<'a> {
                 gone_is_fine(call(doing, self.revisions.delete(name, &only(uid))).await.map(drop))?;
                 self.note_deletion(|written| &mut written.revisions, name, uid);
             }
+            Action::RollBack { resource_version, template, .. } => {
+                let patch = Patch::Strategic(template_patch(resource_version, template));
+                let name = self.set.metadata.name.as_deref().unwrap_or_default();
+                let answer = call(doing, self.sets.patch(name, &PatchParams::default(), &patch)).await?;
+                self.note(|written| written.sets.wrote(&answer));
+            }
             Action::AdoptPod { name, uid, resource_version, owners } | Action::ReleasePod { name, uid, resource_version, owners } => {
                 let patch = Patch::Merge(owned(Some(uid), resource_version, owners));
                 let answer = call(doing, self.pods.patch(name, &PatchParams::default(), &patch)).await?;
@@ -182,6 +188,13 @@ impl<'a> Execution<'a> {
     fn note_deletion(&self, kind: impl FnOnce(&mut Written) -> &mut Writes, name: &str, uid: &str) {
         self.note(|written| kind(written).deleted(ObjectKey::new(self.namespace, name), uid));
     }
+}
+
+/// A patch that replaces the template of the set that was observed, as `kubectl rollout undo` does.
+fn template_patch(resource_version: &str, template: &PodTemplateSpec) -> Value {
+    let mut template = json!(template);
+    template["$patch"] = "replace".into();
+    json!({"metadata": {"resourceVersion": resource_version}, "spec": {"template": template}})
 }
 
 /// A patch of the owners of the object that was observed.

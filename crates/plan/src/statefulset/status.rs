@@ -1,6 +1,6 @@
 //! What the status of a set says.
 
-use k8s_openapi::api::apps::v1::StatefulSetStatus;
+use k8s_openapi::api::apps::v1::{StatefulSetCondition, StatefulSetStatus};
 
 use super::Observed;
 use super::member::Member;
@@ -33,15 +33,15 @@ pub(super) fn of(observed: &Observed, spec: &Spec<'_>, members: &Members<'_>, cu
     }
 }
 
-/// Whether the rollout has reached all replicas. Of none it says nothing under a partition: they may come back, and those
-/// below the partition belong to the current revision.
+/// Whether the rollout has reached all replicas. Of none it says nothing under a partition or a pause: they may come
+/// back, and those below the partition belong to the current revision.
 fn is_complete(spec: &Spec<'_>, counts: [i32; 3]) -> bool {
     let Strategy::RollingUpdate { partition, .. } = spec.strategy else { return false };
-    let forgets = spec.replicas == 0 && partition.is_some_and(|partition| partition > 0);
+    let forgets = spec.replicas == 0 && (spec.is_paused() || partition.is_some_and(|partition| partition > 0));
     !forgets && counts.iter().all(|count| u32::try_from(*count) == Ok(spec.replicas))
 }
 
-/// Whether a status is worth a write, given the one that is there: as upstream, conditions and collisions alone are not.
+/// Whether a status is worth a write, given the one that is there. Of conditions, the times alone are not.
 pub fn differs(before: Option<&StatefulSetStatus>, after: &StatefulSetStatus) -> bool {
     let Some(before) = before else { return true };
     let numbers = |status: &StatefulSetStatus| {
@@ -49,5 +49,13 @@ pub fn differs(before: Option<&StatefulSetStatus>, after: &StatefulSetStatus) ->
         (status.replicas, counts.map(Option::unwrap_or_default))
     };
     let names = |status: &StatefulSetStatus| (status.current_revision.clone(), status.update_revision.clone());
-    after.observed_generation > before.observed_generation || numbers(before) != numbers(after) || names(before) != names(after)
+    let conditions = |status: &StatefulSetStatus| {
+        let conditions = status.conditions.clone().unwrap_or_default();
+        let timeless = |condition: StatefulSetCondition| StatefulSetCondition { last_transition_time: None, ..condition };
+        conditions.into_iter().map(timeless).collect::<Vec<_>>()
+    };
+    conditions(before) != conditions(after)
+        || after.observed_generation > before.observed_generation
+        || numbers(before) != numbers(after)
+        || names(before) != names(after)
 }

@@ -1,5 +1,8 @@
+mod batches;
 mod builders;
 mod cluster;
+mod conditions;
+mod extensions;
 mod gates;
 mod in_place;
 mod membership;
@@ -9,3 +12,4 @@ mod revisions;
 mod rollouts;
 mod scenarios;
 mod storage;
+mod stuck;

@@ -7,6 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kinds::{Extensions, Ordinals};
 
 use super::super::{Action, DeleteReason, Marking, Observed, Plan, REVISION_LABEL, ordinal_of, plan, status_differs};
 use super::builders::{SetBuilder, now};
@@ -21,18 +23,36 @@ pub(super) struct Cluster {
     pub(super) revisions: BTreeMap<String, ControllerRevision>,
     pub(super) now: Timestamp,
     serial: u64,
+    /// The wanted ordinals that have had a pod since they are wanted.
+    seen: BTreeSet<u32>,
 }
 
 impl Cluster {
     pub(super) fn new(set: SetBuilder) -> Self {
         let (pods, claims, revisions) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { set: set.0, pods, claims, revisions, now: now(), serial: 0 }
+        Self { set: set.0, pods, claims, revisions, now: now(), serial: 0, seen: BTreeSet::new() }
     }
 
     pub(super) fn change(&mut self, change: impl FnOnce(&mut StatefulSetSpec)) {
         change(self.set.spec.as_mut().unwrap());
         self.set.metadata.resource_version = Some(self.serial());
         *self.set.metadata.generation.as_mut().unwrap() += 1;
+        self.look();
+    }
+
+    /// Sets an annotation, which is no change of the specification.
+    pub(super) fn annotate(&mut self, key: &str, value: &str) {
+        self.set.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        self.set.metadata.resource_version = Some(self.serial());
+        self.look();
+    }
+
+    /// Notes which of the wanted ordinals have a pod.
+    fn look(&mut self) {
+        let wanted: BTreeSet<_> = self.wanted().iter().collect();
+        self.seen.retain(|ordinal| wanted.contains(ordinal));
+        let named = self.pods.keys().filter_map(|name| ordinal_of("web", name)).map(|ordinal| ordinal.0);
+        self.seen.extend(named.filter(|ordinal| wanted.contains(ordinal)));
     }
 
     pub(super) fn image(&mut self, image: &str) {
@@ -58,6 +78,7 @@ impl Cluster {
         for action in &plan.actions {
             assert!(self.apply(action), "refused: {action}");
             self.check_identities();
+            self.look();
         }
         self.write_status(&plan);
         self.collect_garbage();
@@ -72,6 +93,7 @@ impl Cluster {
                 break;
             }
             self.check_identities();
+            self.look();
         }
         self.collect_garbage();
     }
@@ -151,6 +173,13 @@ impl Cluster {
         }
     }
 
+    /// Status, reason and message of a condition of the set.
+    pub(super) fn condition(&self, kind: &str) -> (String, String, String) {
+        let conditions = self.set.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let found = conditions.into_iter().find(|condition| condition.type_ == kind).cloned().unwrap();
+        (found.status, found.reason.unwrap(), found.message.unwrap_or_default())
+    }
+
     /// `web-0 v1`, for every pod.
     pub(super) fn images(&self) -> Vec<String> {
         let image = |pod: &Pod| pod.spec.as_ref().unwrap().containers[0].image.clone().unwrap();
@@ -161,9 +190,26 @@ impl Cluster {
         self.set.spec.as_ref().unwrap()
     }
 
-    pub(super) fn range(&self) -> std::ops::Range<u32> {
+    pub(super) fn wanted(&self) -> Ordinals {
         let start = self.spec().ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0) as u32;
-        start..start + self.spec().replicas.unwrap() as u32
+        Ordinals::new(start, self.spec().replicas.unwrap() as u32, self.extensions().reserved_ordinals)
+    }
+
+    /// The names of the pods that are wanted.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.wanted().iter().map(|ordinal| format!("web-{ordinal}")).collect()
+    }
+
+    fn extensions(&self) -> Extensions {
+        Extensions::read(self.set.metadata.annotations.as_ref()).0
+    }
+
+    fn max_unavailable(&self) -> usize {
+        let block = self.spec().update_strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
+        match block.and_then(|block| block.max_unavailable.as_ref()) {
+            Some(IntOrString::Int(most)) => *most as usize,
+            _ => 1,
+        }
     }
 
     fn ordered(&self) -> bool {
@@ -173,7 +219,7 @@ impl Cluster {
     /// `None` without an update block.
     fn first_to_update(&self) -> Option<u32> {
         let block = self.spec().update_strategy.as_ref()?.rolling_update.as_ref()?;
-        Some(self.range().start + block.partition.unwrap_or(0) as u32)
+        Some(if self.extensions().paused { u32::MAX } else { self.wanted().nth(block.partition.unwrap_or(0) as u32) })
     }
 
     pub(super) fn observed(&self) -> Observed {
@@ -194,10 +240,11 @@ impl Cluster {
     fn check(&self, plan: &Plan) {
         let moves = plan.actions.iter().filter(|action| matches!(action, Action::CreatePod { .. } | Action::DeletePod { .. })).count();
         let lines = super::builders::lines(plan);
-        assert!(!self.ordered() || moves <= 1, "one at a time: {lines:?}");
+        let most = self.max_unavailable();
+        assert!(!self.ordered() || moves <= most, "one at a time, or a batch: {lines:?}");
         let structural = plan.actions.iter().filter(|action| is_structural(action)).count();
         assert!(structural == 0 || structural == plan.actions.len(), "structure first: {lines:?}");
-        let unavailable = self.range().filter(|ordinal| !self.is_available(*ordinal)).count();
+        let unavailable = self.wanted().iter().filter(|ordinal| !self.is_available(*ordinal)).count();
         let mut taken_down = 0;
         for action in &plan.actions {
             match action {
@@ -209,12 +256,14 @@ impl Cluster {
                 _ => {}
             }
         }
-        assert!(taken_down == 0 || taken_down + unavailable <= 1, "budget: {lines:?}");
+        assert!(taken_down == 0 || taken_down + unavailable <= most, "budget: {lines:?}");
     }
 
     fn check_creation(&self, ordinal: u32, pod: &Pod) {
-        assert!(self.range().contains(&ordinal), "{ordinal} is not wanted");
-        assert!(!self.ordered() || (self.range().start..ordinal).all(|lower| self.is_available(lower)), "{ordinal} out of order");
+        assert!(self.wanted().contains(ordinal), "{ordinal} is not wanted");
+        let unavailable = self.wanted().iter().take_while(|lower| *lower < ordinal).filter(|lower| !self.is_available(*lower)).count();
+        let may_pass = if self.seen.contains(&ordinal) { self.max_unavailable() - 1 } else { 0 };
+        assert!(!self.ordered() || unavailable <= may_pass, "{ordinal} out of order");
         let status = self.set.status.clone().unwrap_or_default();
         let current = status.current_revision.filter(|name| self.revisions.contains_key(name));
         if let (Some(first), Some(current)) = (self.first_to_update(), current) {
@@ -230,7 +279,7 @@ impl Cluster {
         assert!(pod.metadata.deletion_timestamp.is_none(), "{name} is already on its way");
         match reason {
             DeleteReason::Ended => assert_eq!(pod.status.as_ref().unwrap().phase.as_deref(), Some("Failed")),
-            DeleteReason::ScaledDown => assert!(!self.range().contains(&ordinal)),
+            DeleteReason::ScaledDown => assert!(!self.wanted().contains(ordinal)),
             DeleteReason::Outdated { revision, wanted } => {
                 assert!(revision != wanted && ordinal >= self.first_to_update().unwrap_or(0), "{name} is below the partition");
             }
@@ -262,6 +311,11 @@ impl Cluster {
             }
             Action::RenumberRevision { name, resource_version, number } => {
                 update(&mut self.revisions, name, resource_version, serial, |revision| revision.revision = *number)
+            }
+            Action::RollBack { template, .. } => {
+                let template = (**template).clone();
+                self.change(|spec| spec.template = template);
+                true
             }
             Action::DeleteRevision { name, uid } => {
                 let is_same = self.revisions.get(name).is_none_or(|revision| revision.metadata.uid.as_ref() == Some(uid));
