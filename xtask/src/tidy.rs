@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plan", &["kinds"]),
     ("informer", &["kinds"]),
     ("store", &[]),
-    ("apiserver", &["kinds", "store"]),
+    ("apiserver", &["kinds", "plan", "store"]),
     ("controllers", &["kinds", "plan", "informer"]),
     ("image", &[]),
     ("runtime", &[]),

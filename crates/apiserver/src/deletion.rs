@@ -47,6 +47,16 @@ enum Step {
 
 /// Deletes an object, or marks it for those who have to finish first.
 pub async fn delete(context: &Context<'_>, target: Target<'_>, options: &DeleteOptions) -> Result<Outcome, ApiError> {
+    delete_after(context, target, options, |_| {}).await
+}
+
+/// The same, with a last change in the write that marks or removes the object.
+pub async fn delete_after(
+    context: &Context<'_>,
+    target: Target<'_>,
+    options: &DeleteOptions,
+    change: impl Fn(&mut dyn Object) + Send + Sync,
+) -> Result<Outcome, ApiError> {
     let Target { resource, namespace, name, dry_run, .. } = target;
     let store = &*context.shared.store;
     let mut current = stored::current(store, resource, namespace, name).await?;
@@ -56,6 +66,7 @@ pub async fn delete(context: &Context<'_>, target: Target<'_>, options: &DeleteO
         let old = Some(&*current.object);
         let request = Request { resource, operation: Operation::Delete, namespace, name, old, user: context.user, dry_run };
         context.shared.admission.admit(&request, &mut *object).await?.keep();
+        change(&mut *object);
         let step = step(&mut *object, options, strategy::of(resource).grace_period_seconds(&*current.object), now());
         match carry_out(context, target, step, &*object, &current).await {
             Err(CommitError::Conflict(Some(entry))) => current = Current::new(resource, *entry)?,

@@ -114,7 +114,7 @@ fn verbs(row: &Resource) -> Vec<&'static str> {
 fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
     match subresource {
         Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
-        Subresource::Binding | Subresource::Token => &["create"],
+        Subresource::Binding | Subresource::Eviction | Subresource::Token => &["create"],
         Subresource::Log => &["get"],
         Subresource::Exec => &["create", "get"],
         Subresource::Finalize => &["update"],
@@ -127,6 +127,7 @@ fn response_kind(row: &Resource, subresource: Subresource) -> (&'static str, &'s
         Subresource::Status | Subresource::Log | Subresource::Finalize => (row.group, row.version, row.kind),
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Binding => ("", "v1", "Binding"),
+        Subresource::Eviction => ("policy", "v1", "Eviction"),
         Subresource::Exec => ("", "v1", "PodExecOptions"),
         Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
     }

@@ -63,6 +63,9 @@ pub enum ApiError {
     TooLarge { message: String },
     #[error("{message}")]
     TooManyRequests { message: String, retry_after_seconds: i32 },
+    /// A pod may not be evicted now; clients tell by the cause that it is no limit on requests.
+    #[error("{message}")]
+    EvictionRefused { message: String, cause: &'static str, why: String, retry_after_seconds: i32 },
     #[error("{message}")]
     Internal { message: String },
     #[error("{message}")]
@@ -103,7 +106,7 @@ impl ApiError {
             Self::Invalid { .. } | Self::Unprocessable { .. } => (422, "Invalid"),
             Self::Expired { .. } => (410, "Expired"),
             Self::TooLarge { .. } => (413, "RequestEntityTooLarge"),
-            Self::TooManyRequests { .. } => (429, "TooManyRequests"),
+            Self::TooManyRequests { .. } | Self::EvictionRefused { .. } => (429, "TooManyRequests"),
             Self::Internal { .. } => (500, "InternalError"),
             Self::Unavailable { .. } => (503, "ServiceUnavailable"),
             Self::Timeout { .. } => (504, "Timeout"),
@@ -170,6 +173,11 @@ impl ApiError {
             Self::TooManyRequests { retry_after_seconds, .. } => {
                 Some(StatusDetails { retry_after_seconds: Some(*retry_after_seconds), ..StatusDetails::default() })
             }
+            Self::EvictionRefused { cause, why, retry_after_seconds, .. } => Some(StatusDetails {
+                causes: Some(vec![StatusCause { reason: Some((*cause).to_owned()), message: Some(why.clone()), field: None }]),
+                retry_after_seconds: Some(*retry_after_seconds).filter(|seconds| *seconds > 0),
+                ..StatusDetails::default()
+            }),
             _ => None,
         }
     }

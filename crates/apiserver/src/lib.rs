@@ -15,6 +15,7 @@ mod deletion;
 mod discovery;
 mod document;
 pub mod error;
+mod eviction;
 mod expiry;
 pub mod field;
 pub mod keys;

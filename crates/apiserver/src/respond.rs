@@ -59,7 +59,9 @@ pub fn error(error: &ApiError) -> Response {
         return typed(status, "text/plain; charset=utf-8", "404 page not found\n");
     }
     let mut response = value(status, &error.status());
-    if let ApiError::TooManyRequests { retry_after_seconds, .. } = error {
+    if let ApiError::TooManyRequests { retry_after_seconds, .. } | ApiError::EvictionRefused { retry_after_seconds, .. } = error
+        && *retry_after_seconds > 0
+    {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
     }
     response

@@ -154,10 +154,12 @@ fn verb(
             Verb::Watch(options)
         }
         (_, false, Some(Subresource::Exec)) if matches!(*method, Method::GET | Method::POST) => Verb::Create(WriteOptions::default()),
-        (&Method::POST, false, Some(Subresource::Binding | Subresource::Token)) => {
+        (&Method::POST, false, Some(Subresource::Binding | Subresource::Eviction | Subresource::Token)) => {
             Verb::Create(WriteOptions::read(query, "CreateOptions")?)
         }
-        (_, _, Some(Subresource::Binding | Subresource::Token | Subresource::Exec)) => return Err(ApiError::MethodNotAllowed),
+        (_, _, Some(Subresource::Binding | Subresource::Eviction | Subresource::Token | Subresource::Exec)) => {
+            return Err(ApiError::MethodNotAllowed);
+        }
         (&Method::PUT, false, Some(Subresource::Finalize)) => Verb::Update(WriteOptions::read(query, "UpdateOptions")?),
         (_, _, Some(Subresource::Finalize)) => return Err(ApiError::MethodNotAllowed),
         (&Method::GET, false, _) => Verb::Get,
@@ -214,6 +216,7 @@ mod tests {
             (Method::PUT, "/api/v1/namespaces/a/finalize", ("namespaces/finalize", "", "a", "update")),
             (Method::DELETE, "/api/v1/namespaces/a/pods", ("pods", "a", "", "deletecollection")),
             (Method::POST, "/api/v1/namespaces/a/pods/p/binding", ("pods/binding", "a", "p", "create")),
+            (Method::POST, "/api/v1/namespaces/a/pods/p/eviction", ("pods/eviction", "a", "p", "create")),
             (Method::GET, "/api/v1/namespaces/a/pods/p/exec?command=sh", ("pods/exec", "a", "p", "create")),
             (Method::GET, "/api/v1/namespaces/a/pods/p/log", ("pods/log", "a", "p", "get")),
         ] {

@@ -83,6 +83,7 @@ async fn create_named(
     strategy.default(&mut *object);
     let request = Request { resource, operation: Operation::Create, namespace, name: &name, old: None, user: context.user, dry_run };
     let admitted = context.shared.admission.admit(&request, &mut *object).await?;
+    warnings.extend_from_slice(&admitted.warnings);
     strategy.prepare_create(&mut *object);
     fill_system_fields(resource, &mut *object);
     let mut errors = metadata::validate_create(object.meta(), resource, strategy);
@@ -96,11 +97,8 @@ async fn create_named(
         return if found.is_some() { Err(exists()) } else { Ok(Bytes::from(crate::views::to_stored(resource, &*object).to_json())) };
     }
     let draft = document::draft(resource, &*object);
-    match context.shared.store.commit(&key, Expected::Absent, Change::Put(draft)).await {
-        Ok(event) => {
-            admitted.keep();
-            event.document.as_ref().map(|document| document.json().clone()).ok_or_else(lost)
-        }
+    match admitted.store(&context.shared.store, key, Change::Put(draft)).await {
+        Ok(event) => event.document.as_ref().map(|document| document.json().clone()).ok_or_else(lost),
         Err(CommitError::Conflict(_)) => Err(exists()),
         Err(error) => Err(stored::commit_error(&error)),
     }
@@ -239,6 +237,7 @@ async fn prepare(
     let errors = change_errors(strategy, part, object, old);
     invalid(resource, name, errors)?;
     if part == Part::Main {
+        warnings.extend_from_slice(&admitted.warnings);
         warnings.extend(strategy.warnings(object));
     }
     Ok(admitted)

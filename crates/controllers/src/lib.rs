@@ -5,6 +5,7 @@
 
 pub mod binding;
 mod clock;
+pub mod disruption;
 pub mod endpoints;
 pub mod events;
 mod exec;

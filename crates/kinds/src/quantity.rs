@@ -37,6 +37,22 @@ impl Quantity {
         clamp(self.nanos.div_euclid(MICROS) + i128::from(self.nanos.rem_euclid(MICROS) != 0))
     }
 
+    /// So many whole units.
+    pub fn whole(units: i64) -> Self {
+        Self { nanos: i128::from(units) * NANOS }
+    }
+
+    /// The difference, or nothing if that would be negative.
+    #[must_use]
+    pub fn saturating_sub(self, less: Self) -> Self {
+        Self { nanos: self.nanos.saturating_sub(less.nanos).max(0) }
+    }
+
+    /// The canonical text, with a binary suffix where one fits and is asked for.
+    pub fn text(self, binary: bool) -> String {
+        written(self.nanos, binary, false)
+    }
+
     /// -1, 0 or 1.
     pub fn signum(self) -> i128 {
         self.nanos.signum()
@@ -53,14 +69,20 @@ impl std::ops::Add for Quantity {
 /// The canonical text of a quantity, as upstream stores it: `1000m` is `1`, `0.5` is `500m`, `1024Mi` is `1Gi`.
 pub fn canonical(text: &str) -> Result<String, ParseQuantityError> {
     let Quantity { nanos } = text.parse()?;
-    let last = text.as_bytes().last();
-    Ok(match nanos {
-        _ if nanos.unsigned_abs() >= i128::MAX.unsigned_abs() => text.to_owned(),
+    if nanos.unsigned_abs() >= i128::MAX.unsigned_abs() {
+        return Ok(text.to_owned());
+    }
+    let scientific = text.ends_with(|c: char| c.is_ascii_digit()) && text.contains(['e', 'E']);
+    Ok(written(nanos, text.ends_with('i'), scientific))
+}
+
+fn written(nanos: i128, as_binary: bool, scientific: bool) -> String {
+    match nanos {
         0 => "0".to_owned(),
         // A small binary number reads better as a decimal one, and a fraction can't be written otherwise.
-        _ if last == Some(&b'i') && nanos.abs() >= 1024 * NANOS && nanos % NANOS == 0 => binary(nanos / NANOS),
-        _ => decimal(nanos, text.ends_with(|c: char| c.is_ascii_digit()) && text.contains(['e', 'E'])),
-    })
+        _ if as_binary && nanos.abs() >= 1024 * NANOS && nanos % NANOS == 0 => binary(nanos / NANOS),
+        _ => decimal(nanos, scientific),
+    }
 }
 
 fn binary(mut number: i128) -> String {

@@ -4,11 +4,13 @@
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+    ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
+    ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event as EventsEvent;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use crate::columns::{self, Printer};
@@ -30,6 +32,8 @@ pub enum Subresource {
     Scale,
     /// Assigns a pod to a node.
     Binding,
+    /// Asks a pod to go, if its disruption budget allows it.
+    Eviction,
     /// A container's log.
     Log,
     /// Runs a command in a container.
@@ -47,6 +51,7 @@ impl Subresource {
             Self::Status => "status",
             Self::Scale => "scale",
             Self::Binding => "binding",
+            Self::Eviction => "eviction",
             Self::Log => "log",
             Self::Exec => "exec",
             Self::Token => "token",
@@ -130,7 +135,7 @@ impl Resource {
 }
 
 use Scope::{Cluster, Namespaced};
-use Subresource::{Binding, Exec, Finalize, Log, Scale, Status, Token};
+use Subresource::{Binding, Eviction, Exec, Finalize, Log, Scale, Status, Token};
 
 macro_rules! row {
     ($type:ty, $group:literal / $version:literal, $scope:ident, $plural:literal, $singular:literal
@@ -208,7 +213,7 @@ pub static RESOURCES: &[Resource] = &[
     row!(Namespace, "" / "v1", Cluster, "namespaces", "namespace", short: &["ns"], sub: &[Status, Finalize], delete_collection: false,
          fields: &[at("status.phase", &[&["status", "phase"]])], print: NAMESPACE),
     row!(Node, "" / "v1", Cluster, "nodes", "node", short: &["no"], sub: &[Status], fields: NODE_FIELDS, print: NODE),
-    row!(Pod, "" / "v1", Namespaced, "pods", "pod", short: &["po"], categories: &["all"], sub: &[Status, Binding, Log, Exec],
+    row!(Pod, "" / "v1", Namespaced, "pods", "pod", short: &["po"], categories: &["all"], sub: &[Status, Binding, Eviction, Log, Exec],
          generation: true, returns_deleted: true, fields: POD_FIELDS, print: POD),
     row!(Service, "" / "v1", Namespaced, "services", "service", short: &["svc"], categories: &["all"], sub: &[Status],
          returns_deleted: true, fields: SERVICE_FIELDS, print: SERVICE),
@@ -221,6 +226,9 @@ pub static RESOURCES: &[Resource] = &[
          returns_deleted: true, print: PERSISTENT_VOLUME_CLAIM),
     row!(Endpoints, "" / "v1", Namespaced, "endpoints", "endpoints", short: &["ep"], print: ENDPOINTS),
     row!(Event, "" / "v1", Namespaced, "events", "event", short: &["ev"], fields: EVENT_FIELDS, print: EVENT),
+    row!(LimitRange, "" / "v1", Namespaced, "limitranges", "limitrange", short: &["limits"], print: CREATED),
+    row!(ResourceQuota, "" / "v1", Namespaced, "resourcequotas", "resourcequota", short: &["quota"], sub: &[Status], returns_deleted: true,
+         print: RESOURCE_QUOTA),
     row!(EventsEvent, "events.k8s.io" / "v1", Namespaced, "events", "event", short: &["ev"], fields: EVENTS_FIELDS, print: EVENT),
     row!(StatefulSet, "apps" / "v1", Namespaced, "statefulsets", "statefulset", short: &["sts"], categories: &["all"],
          sub: &[Status, Scale], generation: true, print: STATEFUL_SET),
@@ -228,6 +236,8 @@ pub static RESOURCES: &[Resource] = &[
     row!(EndpointSlice, "discovery.k8s.io" / "v1", Namespaced, "endpointslices", "endpointslice", generation: true, print: ENDPOINT_SLICE),
     row!(StorageClass, "storage.k8s.io" / "v1", Cluster, "storageclasses", "storageclass", short: &["sc"], returns_deleted: true,
          print: STORAGE_CLASS),
+    row!(PriorityClass, "scheduling.k8s.io" / "v1", Cluster, "priorityclasses", "priorityclass", short: &["pc"], generation: true,
+         print: PRIORITY_CLASS),
     row!(Lease, "coordination.k8s.io" / "v1", Namespaced, "leases", "lease", print: LEASE),
     row!(PodDisruptionBudget, "policy" / "v1", Namespaced, "poddisruptionbudgets", "poddisruptionbudget", short: &["pdb"], sub: &[Status],
          generation: true, print: POD_DISRUPTION_BUDGET),

@@ -3,12 +3,15 @@
 //! Nothing here knows a clock, randomness, I/O, logging or an async runtime. Time enters as an argument.
 
 pub mod binding;
+pub mod disruption;
 pub mod endpoints;
 pub mod garbage;
 pub mod namespaces;
 pub mod nodes;
 pub mod pod;
+pub mod pod_security;
 pub mod probe;
+pub mod quota;
 pub mod schedule;
 pub mod service;
 pub mod statefulset;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use controllers::{Informers, Inventory, binding, endpoints, garbage, namespaces, nodes, scheduler, service_accounts, statefulset};
+use controllers::{Informers, Inventory, binding, disruption, endpoints, garbage, namespaces, nodes, scheduler, service_accounts, statefulset};
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ enum Controller {
     StatefulSet,
     Endpoints,
     Binding,
+    Disruption,
     Garbage,
     Namespaces,
     ServiceAccounts,
@@ -25,10 +26,11 @@ enum Controller {
     Scheduler,
 }
 
-const ALL: [Controller; 8] = [
+const ALL: [Controller; 9] = [
     Controller::StatefulSet,
     Controller::Endpoints,
     Controller::Binding,
+    Controller::Disruption,
     Controller::Garbage,
     Controller::Namespaces,
     Controller::ServiceAccounts,
@@ -42,6 +44,7 @@ impl Controller {
             Self::StatefulSet => "statefulset",
             Self::Endpoints => "endpoints",
             Self::Binding => "binding",
+            Self::Disruption => "disruption",
             Self::Garbage => "garbage",
             Self::Namespaces => "namespaces",
             Self::ServiceAccounts => "service-accounts",
@@ -97,6 +100,7 @@ async fn run(controller: Controller, control: Arc<Control>, client: Client) {
         Controller::StatefulSet => statefulset::run(client, informers, ended).await,
         Controller::Endpoints => endpoints::run(client, informers, ended).await,
         Controller::Binding => binding::run(client, informers, ended).await,
+        Controller::Disruption => disruption::run(client, informers, ended).await,
         Controller::Garbage => garbage::run(client, inventory, ended).await,
         Controller::Namespaces => namespaces::run(client, informers, inventory, ended).await,
         Controller::ServiceAccounts => service_accounts::run(client, informers, Arc::clone(certificate), ended).await,

@@ -7,7 +7,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::Quantity;
 
-use super::Request;
+use super::{Request, limit_range};
 use super::read::Reader;
 use crate::error::ApiError;
 
@@ -21,6 +21,7 @@ const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 pub(super) async fn complete(reader: &Reader, request: &Request<'_>, claim: &mut PersistentVolumeClaim) -> Result<(), ApiError> {
+    limit_range::check_claim(reader, request, claim).await?;
     if request.creates() {
         protect(&mut claim.metadata, CLAIM_PROTECTION);
         return choose_class(reader, claim).await;

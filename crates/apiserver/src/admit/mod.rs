@@ -1,5 +1,5 @@
 //! What an object must be, or becomes, before it is stored, as far as that depends on other objects: its namespace exists, a
-//! pod has its service account, a service its address.
+//! pod has its service account, a service its address, and all of it is within the limits of the namespace.
 //!
 //! A verb calls [`Admission::admit`] after defaults and before `prepare_*` and validation, for the main resource only (not
 //! for subresources), and [`Admitted::keep`] once the change is committed.
@@ -7,16 +7,22 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kinds::{Object, Resource};
-use store::Store;
+use store::{Change, CommitError, Event, Expected, Store};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::auth::Identity;
 use crate::error::ApiError;
 
 mod address;
 mod claim;
+mod limit_range;
 mod namespace;
 mod pod;
+mod pod_security;
+mod priority;
+mod quota;
 mod random;
 mod read;
 mod service;
@@ -68,7 +74,11 @@ impl Request<'_> {
 #[must_use = "what is not kept is given back"]
 #[derive(Debug, Default)]
 pub struct Admitted {
+    /// What the object's author should know.
+    pub warnings: Vec<String>,
     address: Option<service::Claimed>,
+    /// Held until the object is stored, so that the next one in its namespace is counted with it.
+    quota: Option<OwnedMutexGuard<()>>,
 }
 
 impl Admitted {
@@ -78,6 +88,22 @@ impl Admitted {
             address.keep();
         }
     }
+
+    /// Stores a new object, and keeps what was taken for it. That goes on to its end though nobody may wait for it any more:
+    /// what an object holds can't be given back while it may yet be stored.
+    pub async fn store(self, store: &Arc<dyn Store>, key: String, change: Change) -> Result<Arc<Event>, CommitError> {
+        let takes_nothing = self.address.is_none() && self.quota.is_none();
+        let store = Arc::clone(store);
+        let storing = async move {
+            let event = store.commit(&key, Expected::Absent, change).await?;
+            self.keep();
+            Ok(event)
+        };
+        if takes_nothing {
+            return storing.await;
+        }
+        tokio::spawn(storing).await.unwrap_or_else(|error| Err(CommitError::Unavailable(error.to_string().into())))
+    }
 }
 
 /// The admission of one API server. All methods can be called from any task at once.
@@ -85,6 +111,7 @@ impl Admitted {
 pub struct Admission {
     reader: Reader,
     addresses: Addresses,
+    quotas: quota::Locks,
 }
 
 impl Admission {
@@ -95,7 +122,7 @@ impl Admission {
         for service in reader.list::<Service>("").await? {
             addresses.restore(&service);
         }
-        Ok(Self { reader, addresses })
+        Ok(Self { reader, addresses, quotas: quota::Locks::default() })
     }
 
     /// Refuses the request, or completes the object. What a dry run takes is given back when [`Admitted`] is dropped.
@@ -107,6 +134,14 @@ impl Admission {
         if request.creates() && request.resource.is_namespaced() {
             namespace::check(&self.reader, request).await?;
         }
+        let address = self.complete(request, object).await?;
+        let warnings = pod_security::check(&self.reader, request, object).await?;
+        let quota = quota::reserve(&self.quotas, &self.reader, request, object).await?;
+        Ok(Admitted { warnings, address, quota })
+    }
+
+    /// Completes the object as its kind is; returns the address that was taken for it.
+    async fn complete(&self, request: &Request<'_>, object: &mut dyn Object) -> Result<Option<service::Claimed>, ApiError> {
         if let Some(pod) = object.downcast_mut::<Pod>() {
             if request.creates() {
                 pod::complete(&self.reader, request, pod).await?;
@@ -118,9 +153,11 @@ impl Admission {
                 claim::protect(&mut volume.metadata, claim::VOLUME_PROTECTION);
             }
         } else if let Some(service) = object.downcast_mut::<Service>() {
-            return Ok(Admitted { address: Some(service::complete(&self.addresses, request, service)?) });
+            return service::complete(&self.addresses, request, service).map(Some);
+        } else if let Some(class) = object.downcast_ref::<PriorityClass>() {
+            priority::check_class(&self.reader, request, class).await?;
         }
-        Ok(Admitted::default())
+        Ok(None)
     }
 
     /// The object is gone from the store: what it had is free. To be called for every object, of whatever kind.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::{Metadata, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kinds::{Resource, registry};
+use kinds::{Object, Resource, registry};
 use serde::de::DeserializeOwned;
-use store::{Range, ReadError, Store, WatchMessage};
+use store::{Page, Range, ReadError, Store, WatchMessage};
 
 use crate::error::ApiError;
-use crate::keys;
+use crate::{document, keys};
 
 /// How long a read may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -56,10 +56,25 @@ impl Reader {
 
     /// All objects of a namespace, or of all namespaces when it is empty.
     pub(super) async fn list<K: Kind>(&self, namespace: &str) -> Result<Vec<K>, ApiError> {
-        let prefix = keys::collection(row::<K>()?, namespace);
-        let range = Range { prefix: &prefix, ..Range::default() };
-        let page = in_time(self.store.range(range)).await?.map_err(unavailable)?;
+        let page = self.page(row::<K>()?, namespace).await?;
         page.entries.iter().map(|entry| decode(entry.document.json())).collect()
+    }
+
+    /// All objects of a resource in a namespace, as its own kind.
+    pub(super) async fn objects(&self, resource: &Resource, namespace: &str) -> Result<Vec<Box<dyn Object>>, ApiError> {
+        let page = self.page(resource, namespace).await?;
+        page.entries.iter().map(|entry| document::read(resource, entry.document.json())).collect()
+    }
+
+    /// How many objects of a resource there are in a namespace.
+    pub(super) async fn count(&self, resource: &Resource, namespace: &str) -> Result<usize, ApiError> {
+        Ok(self.page(resource, namespace).await?.entries.len())
+    }
+
+    async fn page(&self, resource: &Resource, namespace: &str) -> Result<Page, ApiError> {
+        let prefix = keys::collection(resource, namespace);
+        let range = Range { prefix: &prefix, ..Range::default() };
+        in_time(self.store.range(range)).await?.map_err(unavailable)
     }
 
     /// One object; when it is not there, it may take so long to appear.

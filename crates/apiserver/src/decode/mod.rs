@@ -64,6 +64,12 @@ pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidatio
     Ok(Decoded { object, warnings })
 }
 
+/// The same as a JSON tree, for who has to look at its type first.
+pub fn plain_json<T: JsonSchema>(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, ApiError> {
+    serde_json::from_slice(&as_json(&T::schema_name(), headers, body)?)
+        .map_err(|error| ApiError::bad_request(format!("couldn't get version/kind of the {kind}; json parse error: {error}")))
+}
+
 /// Reads the options in a delete request's body, or other objects that no resource stands for.
 pub fn plain<T: DeserializeOwned + JsonSchema>(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(&as_json(&T::schema_name(), headers, body)?)

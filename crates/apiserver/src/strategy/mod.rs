@@ -17,6 +17,7 @@ mod endpoint_slice;
 mod endpoints;
 mod event;
 mod lease;
+mod limit_range;
 pub mod metadata;
 pub mod names;
 mod namespace;
@@ -25,6 +26,8 @@ mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
 mod pod_disruption_budget;
+pub(crate) mod priority_class;
+mod resource_quota;
 mod secret;
 pub(crate) mod service;
 pub mod shape;
@@ -193,6 +196,9 @@ pub fn of(resource: &Resource) -> &'static dyn Erased {
         ("", "Endpoints") => &Typed(endpoints::EndpointsStrategy),
         ("", "Event") => &Typed(event::Events),
         ("events.k8s.io", "Event") => &Typed(event::NewEvents),
+        ("", "LimitRange") => &Typed(limit_range::LimitRanges),
+        ("", "ResourceQuota") => &Typed(resource_quota::ResourceQuotas),
+        ("scheduling.k8s.io", "PriorityClass") => &Typed(priority_class::PriorityClasses),
         ("apps", "StatefulSet") => &Typed(stateful_set::StatefulSets),
         ("apps", "ControllerRevision") => &Typed(controller_revision::ControllerRevisions),
         ("discovery.k8s.io", "EndpointSlice") => &Typed(endpoint_slice::EndpointSlices),

@@ -17,6 +17,7 @@ mod binding;
 mod create;
 mod delete;
 mod delete_collection;
+mod eviction;
 mod finalize;
 mod get;
 mod list;
@@ -36,6 +37,7 @@ pub async fn run(context: &Context<'_>, call: &Call, body: Bytes) -> Result<Resp
         (Verb::Watch(options), _) => watch::run(context, call, options).await,
         (Verb::Create(options), None) => create::run(context, call, *options, &body).await,
         (Verb::Create(options), Some(Subresource::Binding)) => binding::run(context, call, *options, &body).await,
+        (Verb::Create(options), Some(Subresource::Eviction)) => eviction::run(context, call, *options, &body).await,
         (Verb::Create(options), Some(Subresource::Token)) => token::run(context, call, *options, &body).await,
         (Verb::Update(options), None) => update::run(context, call, *options, &body).await,
         (Verb::Update(options), Some(Subresource::Status)) => status::update(context, call, *options, &body).await,

@@ -13,6 +13,7 @@ mod cluster;
 mod event;
 mod network;
 mod pod;
+mod policy;
 mod storage;
 mod workload;
 
@@ -20,6 +21,7 @@ pub(crate) use cluster::{CONFIG_MAP, LEASE, NAMESPACE, NODE, SECRET};
 pub(crate) use event::EVENT;
 pub(crate) use network::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
 pub(crate) use pod::POD;
+pub(crate) use policy::{CREATED, PRIORITY_CLASS, RESOURCE_QUOTA};
 pub(crate) use storage::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
 pub(crate) use workload::{CONTROLLER_REVISION, POD_DISRUPTION_BUDGET, STATEFUL_SET};
 

@@ -77,7 +77,8 @@ fn address_of(pod: &Pod, family: AddressFamily) -> Option<String> {
     all.into_iter().find(|address| family.holds(address)).cloned()
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether the pod's agent says that it serves.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -8,6 +8,7 @@ mod legacy;
 mod ports;
 mod slices;
 
+pub(crate) use address::is_ready;
 pub use address::{AddressFamily, PodEndpoint, pod_endpoint};
 pub use legacy::plan_endpoints;
 pub use slices::{MANAGED_BY, MANAGER, SERVICE_NAME, SliceChange, plan_slices};
