@@ -19,10 +19,8 @@ pub const PROGRESS: &str = "steadfast.dev/pre-delete-progress";
 /// On a pod: when its eviction was asked for.
 pub const EVICTION_REQUESTED: &str = "steadfast.dev/eviction-requested";
 
-/// After this time an eviction that nobody asks for again is forgotten, and a pass for it with it.
+/// After this time a wish for an eviction is forgotten, and a pass for it with it: who still wants it asks again.
 pub const EVICTION_LIFE: SignedDuration = SignedDuration::from_mins(10);
-/// A wish that is repeated is written again only after this time.
-const EVICTION_RENEWAL: SignedDuration = SignedDuration::from_mins(1);
 const DEFAULT_TIMEOUT: u32 = 60;
 const LONGEST_TIMEOUT: u32 = 24 * 3600;
 const FIRST_PAUSE: i64 = 1;
@@ -189,33 +187,12 @@ impl Marks {
     }
 }
 
-/// What becomes of an eviction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Eviction {
-    /// No gate holds it back.
-    Passes,
-    /// To be answered with 429 TooManyRequests and this message.
-    Held {
-        message: String,
-        /// The wish is to be written to the pod, as [`EVICTION_REQUESTED`] with the present time.
-        request: bool,
-    },
-}
-
-/// Whether the gate of its set lets an eviction of the pod through.
-pub fn judge_eviction(gate: Option<&Gate>, set: &str, pod: &Pod, now: Timestamp) -> Eviction {
+/// Why the gate of its set does not let an eviction of the pod through yet.
+pub fn holds_eviction(gate: Option<&Gate>, set: &str, pod: &Pod) -> Option<String> {
     let marks = Marks::of(pod.metadata.annotations.as_ref());
-    if !gate.is_some_and(|gate| gate.holds(Reason::Eviction)) || marks.passed {
-        return Eviction::Passes;
-    }
-    let trouble = marks.progress.as_ref().and_then(Progress::trouble).map(|trouble| format!(": {trouble}"));
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let message = format!(
-        "Cannot evict pod {name}: the gate {PRE_DELETE} of StatefulSet {set} has not been passed yet{}",
-        trouble.unwrap_or_default()
-    );
-    let request = marks.eviction.is_none_or(|at| now.duration_since(at) >= EVICTION_RENEWAL);
-    Eviction::Held { message, request }
+    gate.filter(|gate| gate.holds(Reason::Eviction) && !marks.passed)?;
+    let trouble = marks.progress.as_ref().and_then(Progress::trouble).map(|trouble| format!(": {trouble}")).unwrap_or_default();
+    Some(format!("The gate {PRE_DELETE} of statefulset {set} has not passed for this pod; it has been asked to run{trouble}"))
 }
 
 #[cfg(test)]
@@ -273,22 +250,19 @@ mod tests {
     }
 
     #[test]
-    fn an_eviction_waits_for_the_pass_and_the_wish_is_renewed_once_a_minute() {
+    fn an_eviction_waits_for_the_pass_and_is_told_what_went_wrong() {
         let gate = gate(r#"{"exec":{"command":["leave"]}}"#);
-        let pod = |annotations: serde_json::Value| -> Pod {
-            serde_json::from_value(json!({"metadata": {"name": "web-1", "annotations": annotations}})).unwrap()
+        let held = |gate: Option<&Gate>, annotations: serde_json::Value| {
+            let pod = serde_json::from_value(json!({"metadata": {"name": "web-1", "annotations": annotations}})).unwrap();
+            holds_eviction(gate, "web", &pod)
         };
-        let judged = |annotations| judge_eviction(Some(&gate), "web", &pod(annotations), now());
-        let held = |request, trouble: &str| Eviction::Held {
-            message: format!("Cannot evict pod web-1: the gate steadfast.dev/pre-delete of StatefulSet web has not been passed yet{trouble}"),
-            request,
-        };
-        assert_eq!(judge_eviction(None, "web", &pod(json!({})), now()), Eviction::Passes);
-        assert_eq!(judged(json!({})), held(true, ""));
-        assert_eq!(judged(json!({EVICTION_REQUESTED: "2029-12-31T23:59:30Z"})), held(false, ""));
-        assert_eq!(judged(json!({EVICTION_REQUESTED: "2029-12-31T23:59:00Z"})), held(true, ""));
-        assert_eq!(judged(json!({PASSED: "2029-12-31T23:59:00Z"})), Eviction::Passes);
+        let why = "The gate steadfast.dev/pre-delete of statefulset web has not passed for this pod; it has been asked to run";
+        assert_eq!(held(None, json!({})), None);
+        assert_eq!(held(Some(&gate), json!({})).as_deref(), Some(why));
+        assert_eq!(held(Some(&gate), json!({PASSED: "2029-12-31T23:59:00Z"})), None);
         let failed = Progress::begun("Eviction".to_owned(), now()).failed("exit status 1".to_owned(), now()).text();
-        assert_eq!(judged(json!({PROGRESS: failed})), held(true, ": the hook failed once: exit status 1"));
+        assert_eq!(held(Some(&gate), json!({PROGRESS: failed})), Some(format!("{why}: the hook failed once: exit status 1")));
+        let only_updates = Gate::parse(r#"{"exec":{"command":["leave"]},"on":["Update"]}"#).unwrap();
+        assert_eq!(held(Some(&only_updates), json!({})), None);
     }
 }
