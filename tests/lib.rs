@@ -15,6 +15,8 @@ use tempfile::TempDir;
 /// How long anything may take before a test gives up: a hang, not a speed.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+pub mod resp;
+
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
 /// One running instance with its own data directory, ports and addresses. Everything it made is removed on drop.
@@ -115,14 +117,31 @@ impl Cluster {
         self.load_image("STEADFAST_BUSYBOX_IMAGE", "busybox.tar");
     }
 
+    /// Loads the image with a shell under another name.
+    pub fn load_busybox_as(&self, reference: &str) {
+        let (folder, archive) = (self.folder.path().join("image"), archive("STEADFAST_BUSYBOX_IMAGE", "busybox.tar"));
+        let renamed = folder.with_extension("tar");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let tar = |arguments: &[&std::ffi::OsStr]| {
+            let output = Command::new("tar").args(arguments).output().expect("tar runs");
+            assert!(output.status.success(), "{}", said(&output));
+        };
+        tar(&["-xf".as_ref(), archive.as_os_str(), "-C".as_ref(), folder.as_os_str()]);
+        let index = std::fs::read_to_string(folder.join("index.json")).expect("an index");
+        assert!(index.contains("docker.io/library/busybox:1"), "{index}");
+        std::fs::write(folder.join("index.json"), index.replace("docker.io/library/busybox:1", reference)).expect("written");
+        tar(&["-cf".as_ref(), renamed.as_os_str(), "-C".as_ref(), folder.as_os_str(), ".".as_ref()]);
+        let output = self.steadfast(&["image", "load", &renamed.to_string_lossy()]);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+
     /// Loads the image with Redis, named `redis:7`.
     pub fn load_redis(&self) {
         self.load_image("STEADFAST_REDIS_IMAGE", "redis.tar");
     }
 
     fn load_image(&self, variable: &str, name: &str) {
-        let archive = std::env::var_os(variable).map_or_else(|| target().join("images").join(name), PathBuf::from);
-        assert!(archive.is_file(), "{} is missing: run `cargo xtask test`, which makes it", archive.display());
+        let archive = archive(variable, name);
         let output = self.steadfast(&["image", "load", &archive.to_string_lossy()]);
         assert!(output.status.success(), "{}", said(&output));
     }
@@ -213,6 +232,12 @@ impl Drop for Cluster {
             panic!("steadfast down --purge: {}", said(&output));
         }
     }
+}
+
+fn archive(variable: &str, name: &str) -> PathBuf {
+    let archive = std::env::var_os(variable).map_or_else(|| target().join("images").join(name), PathBuf::from);
+    assert!(archive.is_file(), "{} is missing: run `cargo xtask test`, which makes it", archive.display());
+    archive
 }
 
 /// The binary under test.
