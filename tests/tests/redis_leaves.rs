@@ -104,6 +104,7 @@ fn an_update_of_all_instances_under_constant_writes_loses_none() {
     let nodes = running(&cluster);
     let uids = || (0..6).map(|ordinal| cluster.get(&["pod", &format!("redis-cluster-{ordinal}")])["metadata"]["uid"].clone()).collect::<Vec<_>>();
     let before = uids();
+    assert!(cluster.shell("redis-cluster-0", "redis-cli role").starts_with("master"));
     let writer = Writer::start(&nodes);
     writer.goes_on(&cluster);
     cluster.kubectl(&["set", "env", "statefulset/redis-cluster", "ROUND=two"]);
@@ -112,6 +113,8 @@ fn an_update_of_all_instances_under_constant_writes_loses_none() {
     let acknowledged = writer.end();
     healthy(&cluster, 6);
     assert!(before.iter().zip(uids()).all(|(before, after)| *before != after), "every instance was replaced");
+    // The last one to be replaced was a master, and had handed over before it went.
+    assert!(cluster.shell("redis-cluster-0", "redis-cli role").starts_with("slave"));
     let lost = lost(&nodes, &acknowledged);
     println!("rolling update of 6 under constant writes: {} acknowledged, {} lost", acknowledged.len(), lost.len());
     assert_eq!(lost, [0; 0]);

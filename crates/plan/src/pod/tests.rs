@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod images;
+
 /// A node with one pod, which does what the planner says.
 #[derive(Clone, Debug)]
 struct World {
