@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::runtime::watcher;
 use kube::{Api, Client};
 
 /// One live view of every kind that controllers look at. Started once per process; cheap to clone.
@@ -59,5 +58,5 @@ impl Informers {
 }
 
 fn everywhere<K: Watched>(client: &Client) -> Informer<K> {
-    Informer::start(Api::all(client.clone()), watcher::Config::default())
+    Informer::start(Api::all(client.clone()))
 }

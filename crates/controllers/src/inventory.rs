@@ -7,13 +7,12 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::StreamExt;
+use informer::source::{Sink, Source};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::{Resource, Uid, registry};
 use kube::api::ApiResource;
 use kube::core::{DynamicObject, PartialObjectMeta};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, DefaultBackoff, Event};
-use kube::{Api, Client};
+use kube::{Client, Resource as _};
 use plan::garbage::{Graph, Item};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -53,7 +52,7 @@ impl Inventory {
         let shared = Arc::new(Shared::default());
         let mut watching = JoinSet::new();
         for resource in watched() {
-            watching.spawn(follow(client.clone(), resource, shared.clone()));
+            watching.spawn(Feed::run(client.clone(), resource, shared.clone()));
         }
         Self { shared, _watching: Arc::new(watching) }
     }
@@ -100,31 +99,62 @@ pub(crate) fn api_resource(resource: &Resource) -> ApiResource {
 }
 
 /// Feeds the graph from one resource's watch.
-async fn follow(client: Client, resource: &'static Resource, shared: Arc<Shared>) {
-    let api = Api::<Partial>::all_with(client, &api_resource(resource));
-    let mut events = Box::pin(watcher::watcher(api, watcher::Config::default()).backoff(DefaultBackoff::default()));
-    let (mut known, mut listed) = (HashSet::new(), HashSet::new());
-    let mut first = true;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => drop(listed.insert(shared.put(resource, &object))),
-            Ok(Event::InitDone) => {
-                known.difference(&listed).for_each(|uid| shared.remove(uid));
-                known = std::mem::take(&mut listed);
-                if std::mem::take(&mut first) {
-                    shared.listed.send_modify(|count| *count += 1);
-                }
-            }
-            Ok(Event::Apply(object)) => drop(known.insert(shared.put(resource, &object))),
-            Ok(Event::Delete(object)) => {
-                let uid = Uid(object.metadata.uid.unwrap_or_default());
-                known.remove(&uid);
-                shared.remove(&uid);
-            }
-            Err(error) => tracing::warn!(resource = resource.qualified(), %error, "watch failed; it is tried again"),
+struct Feed {
+    resource: &'static Resource,
+    shared: Arc<Shared>,
+    known: HashSet<Uid>,
+    /// Those of the list that is being received.
+    listed: HashSet<Uid>,
+    first: bool,
+}
+
+impl Feed {
+    async fn run(client: Client, resource: &'static Resource, shared: Arc<Shared>) {
+        let path = Partial::url_path(&api_resource(resource), None);
+        let source = Source { name: resource.qualified(), path, metadata_only: true };
+        let mut feed = Self { resource, shared, known: HashSet::new(), listed: HashSet::new(), first: true };
+        source.feed(&client, &mut feed).await;
+    }
+}
+
+impl Sink for Feed {
+    fn begin_list(&mut self) {
+        self.listed.clear();
+    }
+
+    fn listed(&mut self, object: &str) -> Result<(), serde_json::Error> {
+        self.listed.insert(self.shared.put(self.resource, &read(object)?));
+        Ok(())
+    }
+
+    fn end_list(&mut self) {
+        self.known.difference(&self.listed).for_each(|uid| self.shared.remove(uid));
+        self.known = std::mem::take(&mut self.listed);
+        if std::mem::take(&mut self.first) {
+            self.shared.listed.send_modify(|count| *count += 1);
         }
     }
+
+    fn changed(&mut self, object: &str) -> Result<(), serde_json::Error> {
+        self.known.insert(self.shared.put(self.resource, &read(object)?));
+        Ok(())
+    }
+
+    fn deleted(&mut self, object: &str) -> Result<(), serde_json::Error> {
+        let uid = Uid(read(object)?.uid.unwrap_or_default());
+        self.known.remove(&uid);
+        self.shared.remove(&uid);
+        Ok(())
+    }
+}
+
+/// The metadata in the text of an object.
+fn read(object: &str) -> Result<ObjectMeta, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Holder {
+        metadata: ObjectMeta,
+    }
+    serde_json::from_slice::<Holder>(object.as_bytes()).map(|holder| holder.metadata)
 }
 
 impl Shared {
@@ -132,8 +162,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, resource: &'static Resource, object: &Partial) -> Uid {
-        let item = Item::of(resource, &object.metadata);
+    fn put(&self, resource: &'static Resource, metadata: &ObjectMeta) -> Uid {
+        let item = Item::of(resource, metadata);
         let uid = item.uid.clone();
         let mut state = self.state();
         let namespace = item.deleting.then(|| item.key.namespace.clone());

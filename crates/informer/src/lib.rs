@@ -11,6 +11,8 @@
 //!   [`Informer::until`], before deciding again.
 
 mod feed;
+mod retry;
+pub mod source;
 mod view;
 
 use std::collections::BTreeMap;
@@ -18,10 +20,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use kinds::ObjectKey;
-use kube::runtime::watcher;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use feed::Feed;
+use source::Source;
 use view::{Inbox, Shared, locked};
 
 /// A kind that can be watched.
@@ -73,9 +76,11 @@ impl<K: Watched> Informer<K> {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(api: Api<K>, config: watcher::Config) -> Self {
+    pub fn start(api: Api<K>) -> Self {
         let shared = Arc::new(Shared::default());
-        let task = tokio::spawn(feed::run(api, config, shared.clone()));
+        let source = Source { name: K::plural(&()).into_owned(), path: api.resource_url().to_owned(), metadata_only: false };
+        let (client, mut feed) = (api.into_client(), Feed::new(shared.clone()));
+        let task = tokio::spawn(async move { source.feed(&client, &mut feed).await });
         Self { shared, _watching: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 

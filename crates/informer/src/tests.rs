@@ -14,7 +14,6 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kinds::ObjectKey;
 use kube::client::Body;
-use kube::runtime::watcher::Config;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -103,7 +102,7 @@ fn told(changes: &[Change<ConfigMap>]) -> Vec<String> {
 }
 
 async fn started(server: &Server) -> Informer<ConfigMap> {
-    let informer = Informer::start(Api::all(server.client()), Config::default());
+    let informer = Informer::start(Api::all(server.client()));
     informer.synced().await;
     informer
 }

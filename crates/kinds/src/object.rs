@@ -18,8 +18,6 @@ pub trait Object: Any + Send + Sync + fmt::Debug {
     fn meta_mut(&mut self) -> &mut ObjectMeta;
     /// The object as compact JSON, `apiVersion` and `kind` included.
     fn to_json(&self) -> Vec<u8>;
-    /// The object as a JSON tree, `apiVersion` and `kind` included.
-    fn to_value(&self) -> Value;
     /// A copy behind a new box.
     fn clone_object(&self) -> Box<dyn Object>;
     /// For a downcast to the kind's own type.
@@ -44,10 +42,6 @@ where
         serde_json::to_vec(self).expect("a Kubernetes object has string keys only")
     }
 
-    fn to_value(&self) -> Value {
-        serde_json::to_value(self).expect("a Kubernetes object has string keys only")
-    }
-
     fn clone_object(&self) -> Box<dyn Object> {
         Box::new(self.clone())
     }
@@ -62,6 +56,11 @@ where
 }
 
 impl dyn Object {
+    /// The object as a JSON tree, `apiVersion` and `kind` included.
+    pub fn to_value(&self) -> Value {
+        serde_json::from_slice(&self.to_json()).expect("what was written as JSON is JSON")
+    }
+
     /// The object as its own type, if it is a `T`.
     pub fn downcast_ref<T: 'static>(&self) -> Option<&T> {
         self.as_any().downcast_ref()
@@ -81,8 +80,6 @@ pub type Decoded = Result<Box<dyn Object>, serde_json::Error>;
 pub struct Codec {
     /// Reads an object from JSON text; fields the kind does not have are dropped.
     pub from_json: fn(&[u8]) -> Decoded,
-    /// Reads an object from a JSON tree; fields the kind does not have are dropped.
-    pub from_value: fn(Value) -> Decoded,
     /// The name of the kind's schema, for example `io.k8s.api.core.v1.Pod`.
     pub schema_name: fn() -> String,
     /// Adds the kind's schema and all it refers to to a generator.
@@ -97,10 +94,15 @@ impl Codec {
     {
         Self {
             from_json: |json| Ok(Box::new(serde_json::from_slice::<T>(json)?)),
-            from_value: |value| Ok(Box::new(serde_json::from_value::<T>(value)?)),
             schema_name: || T::schema_name().into_owned(),
             schema: |generator| generator.subschema_for::<T>(),
         }
+    }
+
+    /// Reads an object from a JSON tree; fields the kind does not have are dropped. By way of its text, so that the program
+    /// has one decoder per kind.
+    pub fn from_value(&self, value: &Value) -> Decoded {
+        (self.from_json)(value.to_string().as_bytes())
     }
 }
 

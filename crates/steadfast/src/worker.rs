@@ -10,7 +10,6 @@ use controllers::Informers;
 use image::Images;
 use informer::Informer;
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::watcher;
 use kube::{Api, Client};
 use network::PodNetwork;
 use network::service::Observed;
@@ -121,7 +120,7 @@ fn views(client: &Client, informers: &Informers) -> Views {
         pods: informers.pods.clone(),
         nodes: informers.nodes.clone(),
         config_maps: informers.config_maps.clone(),
-        secrets: Informer::<Secret>::start(Api::all(client.clone()), watcher::Config::default()),
+        secrets: Informer::<Secret>::start(Api::all(client.clone())),
         services: informers.services.clone(),
         claims: informers.claims.clone(),
         volumes: informers.volumes.clone(),

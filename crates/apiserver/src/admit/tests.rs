@@ -17,7 +17,7 @@ fn resource(plural: &str) -> &'static Resource {
 
 fn decode(plural: &str, value: Value) -> Box<dyn Object> {
     let strategy = crate::strategy::of(resource(plural));
-    let mut object = (resource(plural).codec.from_value)(value).unwrap();
+    let mut object = resource(plural).codec.from_value(&value).unwrap();
     strategy.default(object.as_mut());
     object
 }

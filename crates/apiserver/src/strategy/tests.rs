@@ -8,7 +8,7 @@ fn resource(plural: &str) -> &'static Resource {
 }
 
 fn decode(plural: &str, value: Value) -> Box<dyn Object> {
-    (resource(plural).codec.from_value)(value).unwrap()
+    resource(plural).codec.from_value(&value).unwrap()
 }
 
 /// What a create request makes of an object before admission.
@@ -80,7 +80,7 @@ fn object(name: &str) -> Value {
 #[test]
 fn every_row_has_its_own_kinds_strategy() {
     for row in registry::RESOURCES {
-        let mut object = (row.codec.from_value)(json!({"metadata": {"name": "a"}})).unwrap();
+        let mut object = row.codec.from_value(&json!({"metadata": {"name": "a"}})).unwrap();
         // A strategy of another kind would panic in its downcast.
         of(row).default(object.as_mut());
         of(row).validate(object.as_ref());
@@ -466,7 +466,7 @@ proptest::proptest! {
         let (plural, base) = good().swap_remove(which);
         let mut changed = base.clone();
         place(&mut changed, &mut n, &value);
-        if let Ok(mut new) = (resource(plural).codec.from_value)(changed.clone()) {
+        if let Ok(mut new) = resource(plural).codec.from_value(&changed) {
             let strategy = of(resource(plural));
             strategy.default(new.as_mut());
             strategy.warnings(new.as_ref());

@@ -12,7 +12,6 @@ use image::{ImageConfig, Images};
 use informer::{Informer, Watched};
 use kinds::ObjectKey;
 use kube::Api;
-use kube::runtime::watcher;
 use network::{Cidr, Keep, NetworkConfig, PodIdentity, PodNetwork};
 use node::{Agent, Config, Parts, Views};
 use runtime::{Runtime, RuntimeConfig};
@@ -128,7 +127,7 @@ fn shim() -> PathBuf {
 
 fn views(client: &kube::Client) -> Views {
     fn view<K: Watched>(client: &kube::Client) -> Informer<K> {
-        Informer::start(Api::all(client.clone()), watcher::Config::default())
+        Informer::start(Api::all(client.clone()))
     }
     Views {
         pods: view(client),

@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use informer::Watched;
 use kinds::ObjectKey;
 use kube::Api;
-use kube::runtime::watcher::Config;
 use plan::binding::{LOCAL_PROVISIONER, SELECTED_NODE};
 use serde_json::{Value, json};
 
@@ -33,7 +32,7 @@ impl Drop for Running {
 }
 
 fn watched<K: Watched>(client: &Client) -> Informer<K> {
-    Informer::start(Api::all(client.clone()), Config::default())
+    Informer::start(Api::all(client.clone()))
 }
 
 /// Runs two nodes on this server.
