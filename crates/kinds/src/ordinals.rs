@@ -98,7 +98,7 @@ impl Ordinals {
 
     /// All of them, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        let reserved = self.reserved_from_start().chain([self.end..self.end]);
+        let reserved = self.reserved_from_start().chain(std::iter::once(self.end..self.end));
         let free = reserved.scan(self.start, |next, range| {
             let free = *next..range.start.min(self.end);
             *next = range.end;

@@ -145,8 +145,9 @@ impl Round<'_> {
         }
     }
 
+    /// The time that a pod has to stay ready is not held against the set.
     fn deadline(&self, since: Timestamp) -> Timestamp {
-        let deadline = SignedDuration::from_secs(i64::from(self.spec.extensions.progress_deadline));
+        let deadline = SignedDuration::from_secs(i64::from(self.spec.extensions.progress_deadline)) + self.spec.min_ready;
         since.saturating_add(deadline).unwrap_or(Timestamp::MAX)
     }
 

@@ -92,6 +92,19 @@ fn whatever_comes_forward_has_the_whole_deadline_again() {
 }
 
 #[test]
+fn the_time_a_pod_has_to_stay_ready_is_added_to_the_deadline() {
+    let mut cluster = settled(2);
+    cluster.change(|spec| spec.min_ready_seconds = Some(100));
+    cluster.image("v2");
+    cluster.settle();
+    let waiting = cluster.round();
+    assert!(lines(&waiting)[0].starts_with("waits for web-0 to stay Ready until"), "{:?}", lines(&waiting));
+    cluster.now += SignedDuration::from_secs(80);
+    cluster.round();
+    assert_eq!(told(&cluster, "Stalled").0, "False");
+}
+
+#[test]
 fn at_rest_a_set_has_no_deadline() {
     let mut cluster = settled(3);
     cluster.partition(2);
