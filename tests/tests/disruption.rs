@@ -72,9 +72,7 @@ fn a_drain_waits_for_the_budget_and_goes_on_when_a_pod_is_ready_elsewhere() {
     let cluster = Cluster::simulated(2);
     cluster.apply(&guarded(2, "minAvailable: 2"));
     cluster.ready("web", 2);
-    cluster.until("the budget is computed", || {
-        cluster.get(&["poddisruptionbudget", "web"])["status"]["currentHealthy"] == 2
-    });
+    cluster.until("the budget is computed", || cluster.get(&["poddisruptionbudget", "web"])["status"]["currentHealthy"] == 2);
     assert_eq!(allowed(&cluster), 0);
     let before = pods(&cluster);
     let (node, uid) = (node_of(&before[0]).to_owned(), before[0]["metadata"]["uid"].clone());

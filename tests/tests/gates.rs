@@ -103,9 +103,10 @@ fn an_eviction_passes_after_the_hook() {
     cluster.shell("web-1", "touch /data/open");
     cluster.until("the eviction passes", || evict(&cluster, "web-1").status.success());
     cluster.until("web-1 is another", || {
-        cluster.kubectl_command(&["get", "pod", "web-1", "--output", "jsonpath={.metadata.uid}"]).output().is_ok_and(|output| {
-            output.status.success() && output.stdout != before.as_bytes()
-        })
+        cluster
+            .kubectl_command(&["get", "pod", "web-1", "--output", "jsonpath={.metadata.uid}"])
+            .output()
+            .is_ok_and(|output| output.status.success() && output.stdout != before.as_bytes())
     });
     cluster.ready("web", 2);
     assert_eq!(cluster.shell("web-1", "cat /data/left"), "Eviction web-1 1 2");
@@ -126,7 +127,9 @@ fn where_only_the_image_changes_an_instance_keeps_its_pod_address_and_volume() {
     cluster.kubectl(&["set", "image", "statefulset/web", "web=busybox:2"]);
     cluster.rolled_out("web");
     let after = cluster.get(&["pod", "web-1"]);
-    for (kept, what) in [(&["metadata", "uid"][..], "the pod"), (&["status", "podIP"], "the address"), (&["status", "startTime"], "its start")] {
+    for (kept, what) in
+        [(&["metadata", "uid"][..], "the pod"), (&["status", "podIP"], "the address"), (&["status", "startTime"], "its start")]
+    {
         let find = |pod: &serde_json::Value| kept.iter().fold(pod.clone(), |value, name| value[*name].clone());
         assert_eq!(find(&before), find(&after), "{what}");
     }

@@ -102,7 +102,8 @@ fn an_update_of_all_instances_under_constant_writes_loses_none() {
     }
     let cluster = Cluster::start();
     let nodes = running(&cluster);
-    let uids = || (0..6).map(|ordinal| cluster.get(&["pod", &format!("redis-cluster-{ordinal}")])["metadata"]["uid"].clone()).collect::<Vec<_>>();
+    let uids =
+        || (0..6).map(|ordinal| cluster.get(&["pod", &format!("redis-cluster-{ordinal}")])["metadata"]["uid"].clone()).collect::<Vec<_>>();
     let before = uids();
     assert!(cluster.shell("redis-cluster-0", "redis-cli role").starts_with("master"));
     let writer = Writer::start(&nodes);
@@ -149,10 +150,8 @@ fn join(cluster: &Cluster, first: &str) {
     cluster.shell("redis-cluster-0", &format!("redis-cli --cluster add-node {seventh} {first}"));
     let master = cluster.shell("redis-cluster-6", "redis-cli cluster myid");
     healthy(cluster, 7);
-    cluster.shell(
-        "redis-cluster-0",
-        &format!("redis-cli --cluster add-node {eighth} {first} --cluster-slave --cluster-master-id {master}"),
-    );
+    cluster
+        .shell("redis-cluster-0", &format!("redis-cli --cluster add-node {eighth} {first} --cluster-slave --cluster-master-id {master}"));
     healthy(cluster, 8);
     cluster.shell("redis-cluster-0", &format!("redis-cli --cluster rebalance {first} --cluster-use-empty-masters"));
     let slots = cluster.shell("redis-cluster-6", "redis-cli cluster nodes | awk '$3 ~ /myself/ && NF > 8'");

@@ -86,10 +86,7 @@ fn why_exhausted(name: &str, status: &PodDisruptionBudgetStatus) -> String {
     let failed = status.conditions.iter().flatten().find(|condition| condition.reason == "SyncFailed" && condition.status == "False");
     match failed {
         Some(condition) if !condition.message.is_empty() => {
-            format!(
-                "The disruption budget {name} does not allow evicting pods currently because it failed sync: {}",
-                condition.message
-            )
+            format!("The disruption budget {name} does not allow evicting pods currently because it failed sync: {}", condition.message)
         }
         _ if healthy <= wanted => format!("The disruption budget {name} needs {wanted} healthy pods and has {healthy} currently"),
         _ => format!("The disruption budget {name} does not allow evicting pods currently"),
@@ -221,15 +218,21 @@ mod tests {
         let now = Timestamp::from_second(60).unwrap();
         let conditions = json!([{"type": "DisruptionAllowed", "status": "True", "reason": "SufficientPods", "message": "",
             "lastTransitionTime": "1970-01-01T00:00:00Z"}]);
-        let mut budget = budget(json!({}), json!({"observedGeneration": 2, "disruptionsAllowed": 2, "currentHealthy": 3,
-            "desiredHealthy": 1, "conditions": conditions}));
+        let mut budget = budget(
+            json!({}),
+            json!({"observedGeneration": 2, "disruptionsAllowed": 2, "currentHealthy": 3,
+            "desiredHealthy": 1, "conditions": conditions}),
+        );
         take(&mut budget, "web-0", now).unwrap();
         assert_eq!(budget.status.as_ref().unwrap().conditions.as_ref().unwrap()[0].status, "True");
         take(&mut budget, "web-1", now).unwrap();
         let status = budget.status.clone().unwrap();
         assert_eq!((status.disruptions_allowed, status.disrupted_pods.map_or(0, |pods| pods.len())), (Some(0), 2));
         let condition = &status.conditions.unwrap()[0];
-        assert_eq!((condition.status.as_str(), condition.reason.as_str(), condition.last_transition_time.0), ("False", "InsufficientPods", now));
+        assert_eq!(
+            (condition.status.as_str(), condition.reason.as_str(), condition.last_transition_time.0),
+            ("False", "InsufficientPods", now)
+        );
         let refused = take(&mut budget, "web-2", now).unwrap_err();
         assert_eq!(refused.to_string(), "Cannot evict pod as it would violate the pod's disruption budget.");
         assert_eq!(refusal(&refused), (429, None, "The disruption budget b does not allow evicting pods currently".to_owned()));
@@ -240,17 +243,28 @@ mod tests {
         let failed = json!([{"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "message": "no idea",
             "lastTransitionTime": "1970-01-01T00:00:00Z"}]);
         for (status, code, retry, why) in [
-            (json!({"observedGeneration": 1, "disruptionsAllowed": 1}), 429, Some(1), "The disruption budget b is still being processed by the server."),
             (
-                json!({"observedGeneration": 2, "currentHealthy": 1, "desiredHealthy": 2}), 429, None,
+                json!({"observedGeneration": 1, "disruptionsAllowed": 1}),
+                429,
+                Some(1),
+                "The disruption budget b is still being processed by the server.",
+            ),
+            (
+                json!({"observedGeneration": 2, "currentHealthy": 1, "desiredHealthy": 2}),
+                429,
+                None,
                 "The disruption budget b needs 2 healthy pods and has 1 currently",
             ),
             (
-                json!({"observedGeneration": 2, "conditions": failed}), 429, None,
+                json!({"observedGeneration": 2, "conditions": failed}),
+                429,
+                None,
                 "The disruption budget b does not allow evicting pods currently because it failed sync: no idea",
             ),
             (
-                json!({"observedGeneration": 2, "disruptionsAllowed": -1}), 403, None,
+                json!({"observedGeneration": 2, "disruptionsAllowed": -1}),
+                403,
+                None,
                 "poddisruptionbudget.policy \"b\" is forbidden: pdb disruptions allowed is negative",
             ),
         ] {

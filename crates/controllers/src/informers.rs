@@ -4,7 +4,7 @@ use informer::{Informer, Watched};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -29,6 +29,7 @@ pub struct Informers {
     pub service_accounts: Informer<ServiceAccount>,
     pub config_maps: Informer<ConfigMap>,
     pub budgets: Informer<PodDisruptionBudget>,
+    pub quotas: Informer<ResourceQuota>,
 }
 
 impl Informers {
@@ -53,6 +54,7 @@ impl Informers {
             service_accounts: everywhere(client),
             config_maps: everywhere(client),
             budgets: everywhere(client),
+            quotas: everywhere(client),
         }
     }
 }

@@ -41,6 +41,7 @@ struct State {
     graph: Graph,
     judges: Vec<Arc<WorkQueue<Uid>>>,
     namespaces: Vec<Arc<WorkQueue<String>>>,
+    residents: Vec<Arc<WorkQueue<String>>>,
 }
 
 impl Inventory {
@@ -79,6 +80,11 @@ impl Inventory {
     /// Adds each namespace in which an object went, or its finalizers changed, to this queue.
     pub(crate) fn tell_of_namespaces(&self, queue: Arc<WorkQueue<String>>) {
         self.shared.state().namespaces.push(queue);
+    }
+
+    /// Adds each namespace in which an object came or went to this queue.
+    pub(crate) fn tell_of_residents(&self, queue: Arc<WorkQueue<String>>) {
+        self.shared.state().residents.push(queue);
     }
 }
 
@@ -167,6 +173,9 @@ impl Shared {
         let uid = item.uid.clone();
         let mut state = self.state();
         let namespace = item.deleting.then(|| item.key.namespace.clone());
+        if state.graph.get(&uid).is_none() {
+            state.tell_of_resident(&item.key.namespace);
+        }
         let again = state.graph.put(item);
         state.tell(again, namespace);
         uid
@@ -175,12 +184,19 @@ impl Shared {
     fn remove(&self, uid: &Uid) {
         let mut state = self.state();
         let namespace = state.graph.get(uid).map(|item| item.key.namespace.clone());
+        state.tell_of_resident(namespace.as_deref().unwrap_or_default());
         let again = state.graph.remove(uid);
         state.tell(again, namespace);
     }
 }
 
 impl State {
+    fn tell_of_resident(&self, namespace: &str) {
+        if !namespace.is_empty() {
+            self.residents.iter().for_each(|queue| queue.add(namespace.to_owned()));
+        }
+    }
+
     fn tell(&self, again: Vec<Uid>, namespace: Option<String>) {
         for queue in &self.judges {
             again.iter().for_each(|uid| queue.add(uid.clone()));

@@ -15,6 +15,7 @@ mod informers;
 mod inventory;
 pub mod namespaces;
 pub mod nodes;
+pub mod quota;
 pub mod runtime;
 pub mod scheduler;
 pub mod service_accounts;

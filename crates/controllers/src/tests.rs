@@ -1,5 +1,6 @@
 //! The controllers at work against a small server, each story from what a user does to what they see.
 
+mod budgets;
 mod server;
 
 use std::future::pending;

@@ -1,10 +1,12 @@
-//! What every cluster has from its first moment: the default storage class, and the Services of the API server and of DNS.
+//! What every cluster has from its first moment: the default storage class, the priorities of the system, and the Services of the
+//! API server and of DNS.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{PatchParams, PostParams};
 use kube::{Api, Client, Resource};
@@ -14,6 +16,12 @@ use serde_json::{Value, json};
 
 /// Who made these objects.
 const MANAGER: &str = "steadfast";
+
+/// The classes of the system's own pods: name, priority, and which pods they are.
+const SYSTEM_PRIORITIES: [(&str, i32, &str); 2] = [
+    ("system-cluster-critical", 2_000_000_000, "must run in the cluster, but can be moved to another node if necessary"),
+    ("system-node-critical", 2_000_001_000, "must not be moved from their current node"),
+];
 
 /// Where the cluster's own services are.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +46,11 @@ fn dns_service_address(services: Cidr) -> Ipv4Addr {
 /// Makes what is missing; what users changed stays, but where the services are is brought up to date.
 pub async fn run(client: &Client, addresses: Addresses) -> Result<(), kube::Error> {
     create(&Api::<StorageClass>::all(client.clone()), storage_class()).await?;
+    for (name, value, whom) in SYSTEM_PRIORITIES {
+        let class =
+            json!({"metadata": {"name": name}, "value": value, "description": format!("Used for system critical pods that {whom}.")});
+        create(&Api::<PriorityClass>::all(client.clone()), class).await?;
+    }
     let api_ports = [("https", "TCP", 443, addresses.api.port())];
     let api = api_service_address(addresses.services);
     publish(client, "default", "kubernetes", api, *addresses.api.ip(), &api_ports).await?;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use controllers::{Informers, Inventory, binding, disruption, endpoints, garbage, namespaces, nodes, scheduler, service_accounts, statefulset};
+use controllers::{
+    Informers, Inventory, binding, disruption, endpoints, garbage, namespaces, nodes, quota, scheduler, service_accounts, statefulset,
+};
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +25,11 @@ enum Controller {
     Namespaces,
     ServiceAccounts,
     Nodes,
+    Quota,
     Scheduler,
 }
 
-const ALL: [Controller; 9] = [
+const ALL: [Controller; 10] = [
     Controller::StatefulSet,
     Controller::Endpoints,
     Controller::Binding,
@@ -35,6 +38,7 @@ const ALL: [Controller; 9] = [
     Controller::Namespaces,
     Controller::ServiceAccounts,
     Controller::Nodes,
+    Controller::Quota,
     Controller::Scheduler,
 ];
 
@@ -49,6 +53,7 @@ impl Controller {
             Self::Namespaces => "namespaces",
             Self::ServiceAccounts => "service-accounts",
             Self::Nodes => "nodes",
+            Self::Quota => "quota",
             Self::Scheduler => "scheduler",
         }
     }
@@ -105,6 +110,7 @@ async fn run(controller: Controller, control: Arc<Control>, client: Client) {
         Controller::Namespaces => namespaces::run(client, informers, inventory, ended).await,
         Controller::ServiceAccounts => service_accounts::run(client, informers, Arc::clone(certificate), ended).await,
         Controller::Nodes => nodes::run(client, informers, ended).await,
+        Controller::Quota => quota::run(client, informers, inventory, ended).await,
         Controller::Scheduler => scheduler::run(client, informers, ended).await,
     }
 }

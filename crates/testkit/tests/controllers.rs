@@ -3,6 +3,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use apiserver::certificates::Certificates;
@@ -12,8 +13,9 @@ use informer::Informer;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -81,6 +83,8 @@ fn control(manager: &Client, informers: &Informers, client_of: impl Fn(&str) -> 
     tasks.spawn(async move { controllers::scheduler::run(scheduler, &shared, pending()).await });
     let (client, shared) = (manager.clone(), informers.clone());
     tasks.spawn(async move { controllers::binding::run(client, &shared, pending()).await });
+    let (client, shared) = (manager.clone(), informers.clone());
+    tasks.spawn(async move { controllers::disruption::run(client, &shared, pending()).await });
     let (client, shared) = (manager.clone(), informers.clone());
     tasks.spawn(async move { controllers::endpoints::run(client, &shared, pending()).await });
     let (client, shared) = (manager.clone(), informers.clone());
@@ -269,4 +273,61 @@ async fn an_update_that_fits_nowhere_stalls_and_is_taken_back_and_conditions_of_
         }
     };
     tokio::time::timeout(Duration::from_secs(20), told).await.expect("an event tells of it");
+}
+
+fn serves(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Keeps the smallest number of pods that served at any revision.
+async fn watch_lowest(pods: Informer<Pod>, lowest: Arc<AtomicUsize>) {
+    let mut subscription = pods.subscribe();
+    loop {
+        subscription.changes().await;
+        lowest.fetch_min(pods.list().iter().filter(|pod| serves(pod)).count(), Ordering::SeqCst);
+    }
+}
+
+/// Asks for one pod after another to go until so many have gone, whoever asked.
+async fn evict_until(client: Client, first: usize, gone: Arc<AtomicUsize>, enough: usize) {
+    let api = Api::<Pod>::namespaced(client, "shop");
+    for ordinal in (0..6).cycle().skip(first) {
+        if gone.load(Ordering::SeqCst) >= enough {
+            return;
+        }
+        match api.evict(&format!("redis-{ordinal}"), &EvictParams::default()).await {
+            Ok(_) => drop(gone.fetch_add(1, Ordering::SeqCst)),
+            Err(kube::Error::Api(status)) if [404, 409, 429].contains(&status.code) => {}
+            Err(error) => panic!("{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn evictions_from_all_sides_never_leave_fewer_than_the_budget_says() {
+    let cluster = Cluster::start().await;
+    six(&cluster).await;
+    let informers = &cluster.informers;
+    let all_ready = |pods: &[Arc<Pod>]| pods.iter().filter(|pod| serves(pod)).count() == 6;
+    until(&informers.pods, "six ready", all_ready).await;
+    let spec = json!({"maxUnavailable": 2, "selector": {"matchLabels": {"app": "redis"}}});
+    cluster.create::<PodDisruptionBudget>(json!({"metadata": {"namespace": "shop", "name": "redis"}, "spec": spec})).await;
+    let allowed = |budget: &Arc<PodDisruptionBudget>| budget.status.as_ref().and_then(|status| status.disruptions_allowed) == Some(2);
+    until(&informers.budgets, "two allowed", |budgets| budgets.iter().any(allowed)).await;
+
+    let (lowest, gone) = (Arc::new(AtomicUsize::new(6)), Arc::new(AtomicUsize::new(0)));
+    let mut watching = JoinSet::new();
+    watching.spawn(watch_lowest(informers.pods.clone(), lowest.clone()));
+    let mut clients = JoinSet::new();
+    for first in 0..4 {
+        clients.spawn(evict_until(cluster.admin.clone(), first, gone.clone(), 40));
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(60), clients.join_all()).await;
+    assert!(ended.is_ok(), "only {} of 40 evictions", gone.load(Ordering::SeqCst));
+    until(&informers.pods, "six ready again", all_ready).await;
+    until(&informers.budgets, "two allowed again", |budgets| budgets.iter().any(allowed)).await;
+    assert!(lowest.load(Ordering::SeqCst) >= 4, "{} pods served", lowest.load(Ordering::SeqCst));
 }

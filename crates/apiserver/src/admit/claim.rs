@@ -7,8 +7,8 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::Quantity;
 
-use super::{Request, limit_range};
 use super::read::Reader;
+use super::{Request, limit_range};
 use crate::error::ApiError;
 
 /// Keeps a claim while a pod uses it.

@@ -127,9 +127,11 @@ struct Bound<'a> {
     limit: Option<&'a Text>,
 }
 
+/// What is wrong with one amount.
+type Check = fn(&Bound<'_>) -> Option<String>;
+
 fn faults(item: &LimitRangeItem, requests: &List, limits: &List) -> Vec<String> {
-    let kinds: [(&Option<List>, fn(&Bound<'_>) -> Option<String>); 3] =
-        [(&item.min, minimum), (&item.max, maximum), (&item.max_limit_request_ratio, ratio)];
+    let kinds = [(&item.min, minimum as Check), (&item.max, maximum), (&item.max_limit_request_ratio, ratio)];
     let mut faults = Vec::new();
     for (list, check) in kinds {
         for (resource, bound) in list.iter().flatten() {
@@ -231,33 +233,60 @@ mod tests {
 
     #[test]
     fn what_is_too_little_or_too_much_is_named() {
-        let container = |item: Value| json!({"type": "Container"}).as_object().unwrap().clone().into_iter().chain(item.as_object().unwrap().clone()).collect::<serde_json::Map<_, _>>();
-        let whole = |item: Value| { let mut item = container(item); item.insert("type".into(), json!("Pod")); item };
+        let container = |item: Value| {
+            json!({"type": "Container"})
+                .as_object()
+                .unwrap()
+                .clone()
+                .into_iter()
+                .chain(item.as_object().unwrap().clone())
+                .collect::<serde_json::Map<_, _>>()
+        };
+        let whole = |item: Value| {
+            let mut item = container(item);
+            item.insert("type".into(), json!("Pod"));
+            item
+        };
         for (item, resources, expected) in [
             (container(json!({"max": {"cpu": "1"}})), vec![json!({"limits": {"cpu": "1"}})], None),
-            (container(json!({"max": {"cpu": "1"}})), vec![json!({})], Some("maximum cpu usage per Container is 1.  No limit is specified")),
             (
-                container(json!({"max": {"cpu": "500m"}})), vec![json!({"limits": {"cpu": "1"}})],
+                container(json!({"max": {"cpu": "1"}})),
+                vec![json!({})],
+                Some("maximum cpu usage per Container is 1.  No limit is specified"),
+            ),
+            (
+                container(json!({"max": {"cpu": "500m"}})),
+                vec![json!({"limits": {"cpu": "1"}})],
                 Some("maximum cpu usage per Container is 500m, but limit is 1"),
             ),
             (
-                container(json!({"min": {"memory": "1Gi"}})), vec![json!({"requests": {"memory": "1023Mi"}})],
+                container(json!({"min": {"memory": "1Gi"}})),
+                vec![json!({"requests": {"memory": "1023Mi"}})],
                 Some("minimum memory usage per Container is 1Gi, but request is 1023Mi"),
             ),
-            (container(json!({"min": {"cpu": "1"}})), vec![json!({})], Some("minimum cpu usage per Container is 1.  No request is specified")),
             (
-                container(json!({"maxLimitRequestRatio": {"cpu": "2"}})), vec![json!({"limits": {"cpu": "3"}, "requests": {"cpu": "1"}})],
+                container(json!({"min": {"cpu": "1"}})),
+                vec![json!({})],
+                Some("minimum cpu usage per Container is 1.  No request is specified"),
+            ),
+            (
+                container(json!({"maxLimitRequestRatio": {"cpu": "2"}})),
+                vec![json!({"limits": {"cpu": "3"}, "requests": {"cpu": "1"}})],
                 Some("cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000"),
             ),
             (
-                container(json!({"maxLimitRequestRatio": {"cpu": "2"}})), vec![json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1"}})], None,
+                container(json!({"maxLimitRequestRatio": {"cpu": "2"}})),
+                vec![json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1"}})],
+                None,
             ),
             (
-                container(json!({"maxLimitRequestRatio": {"cpu": "2"}})), vec![json!({"limits": {"cpu": "2"}})],
+                container(json!({"maxLimitRequestRatio": {"cpu": "2"}})),
+                vec![json!({"limits": {"cpu": "2"}})],
                 Some("cpu max limit to request ratio per Container is 2, but no request is specified or request is 0"),
             ),
             (
-                whole(json!({"max": {"memory": "2Gi"}})), vec![json!({"limits": {"memory": "1Gi"}}), json!({"limits": {"memory": "1536Mi"}})],
+                whole(json!({"max": {"memory": "2Gi"}})),
+                vec![json!({"limits": {"memory": "1Gi"}}), json!({"limits": {"memory": "1536Mi"}})],
                 Some("maximum memory usage per Pod is 2Gi, but limit is 2560Mi"),
             ),
         ] {

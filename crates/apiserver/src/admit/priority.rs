@@ -26,7 +26,9 @@ impl Rank {
 pub(super) async fn complete(reader: &Reader, request: &Request<'_>, spec: &mut PodSpec) -> Result<(), ApiError> {
     let named = spec.priority_class_name.clone().filter(|name| !name.is_empty());
     let rank = match &named {
-        Some(name) => find(reader, name).await?.ok_or_else(|| request.forbidden(&format!("no PriorityClass with name {name} was found")))?,
+        Some(name) => {
+            find(reader, name).await?.ok_or_else(|| request.forbidden(&format!("no PriorityClass with name {name} was found")))?
+        }
         None => default(reader.list("").await?),
     };
     let computed = "must not be provided in pod spec; priority admission controller computed";
@@ -66,9 +68,7 @@ pub(super) async fn check_class(reader: &Reader, request: &Request<'_>, class: &
     let classes = reader.list::<PriorityClass>("").await?;
     let other = classes.iter().find(|other| other.global_default == Some(true) && other.metadata.name.as_deref() != Some(request.name));
     match other.and_then(|other| other.metadata.name.as_ref()) {
-        Some(name) => {
-            Err(request.forbidden(&format!("PriorityClass {name} is already marked as default. Only one default can exist")))
-        }
+        Some(name) => Err(request.forbidden(&format!("PriorityClass {name} is already marked as default. Only one default can exist"))),
         None => Ok(()),
     }
 }

@@ -124,7 +124,9 @@ mod tests {
         assert!(ask("system:serviceaccount:default:default", &["system:serviceaccounts"], Method::GET, "/apis").is_ok());
         assert!(ask("system:anonymous", &["system:unauthenticated"], Method::GET, "/readyz").is_ok());
         let exec = format!("{pods}/web-0/exec");
-        assert!(ask(STATEFULSETS, &[], Method::GET, &exec).is_ok() && ask(STATEFULSETS, &[], Method::DELETE, &format!("{pods}/web-0")).is_ok());
+        assert!(
+            ask(STATEFULSETS, &[], Method::GET, &exec).is_ok() && ask(STATEFULSETS, &[], Method::DELETE, &format!("{pods}/web-0")).is_ok()
+        );
         assert!(ask(STATEFULSETS, &[], Method::POST, "/api/v1/namespaces/default/secrets").is_err());
         for other in ["system:kube-controller-manager", "system:node:n1"] {
             assert!(ask(other, &["system:nodes"], Method::GET, &exec).is_err());

@@ -98,7 +98,8 @@ fn one_resource(path: &Path, limit: &LimitRangeItem, resource: &str) -> Vec<Fiel
         let (less, more) = (less.as_ref()?, more.as_ref()?);
         let shown = if field == "min" { less } else { more };
         let detail = format!("{less_name} {} is greater than {more_name} {}", less.0, more.0);
-        (check::quantity(less) > check::quantity(more)).then(|| FieldError::invalid(path.child(field).key(resource), shown.0.as_str(), detail))
+        (check::quantity(less) > check::quantity(more))
+            .then(|| FieldError::invalid(path.child(field).key(resource), shown.0.as_str(), detail))
     })
     .collect();
     if let Some(ratio) = amount(&limit.max_limit_request_ratio) {

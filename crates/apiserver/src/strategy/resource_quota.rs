@@ -85,9 +85,10 @@ impl Strategy for ResourceQuotas {
             }
             let none = expression.values.as_ref().is_none_or(Vec::is_empty);
             errors.extend(match expression.operator.as_str() {
-                "In" | "NotIn" if none => {
-                    Some(FieldError::required(path.child("values"), "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"))
-                }
+                "In" | "NotIn" if none => Some(FieldError::required(
+                    path.child("values"),
+                    "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+                )),
                 "Exists" | "DoesNotExist" if !none => {
                     let detail = "must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector";
                     Some(FieldError::invalid(path.child("values"), check::shown(&expression.values), detail))
@@ -146,8 +147,7 @@ fn scopes(path: &Path, spec: &ResourceQuotaSpec) -> Vec<FieldError> {
     let scopes = spec.scopes.clone().unwrap_or_default();
     let has = |wanted: &str| scopes.iter().any(|scope| scope == wanted);
     let wrong = |detail: &str| FieldError::invalid(path.clone(), check::shown(&scopes), detail);
-    let mut errors: Vec<_> =
-        scopes.iter().filter(|scope| !SCOPES.contains(&scope.as_str())).map(|_| wrong("unsupported scope")).collect();
+    let mut errors: Vec<_> = scopes.iter().filter(|scope| !SCOPES.contains(&scope.as_str())).map(|_| wrong("unsupported scope")).collect();
     errors.extend(CONFLICTS.iter().filter(|(one, other)| has(one) && has(other)).map(|_| wrong("conflicting scopes")));
     errors
 }

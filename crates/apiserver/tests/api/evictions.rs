@@ -86,7 +86,13 @@ async fn a_budget_that_its_controller_has_not_seen_lets_nothing_go_yet() {
 async fn pods_that_serve_nobody_go_whatever_the_budget_says() {
     let harness = Harness::new().await;
     budget(&harness, "web", 0, 0, 2).await;
-    harness.ok("POST", PODS, { let mut pod = pod("pending"); pod["metadata"]["labels"] = json!({"app": "web"}); pod }).await;
+    harness
+        .ok("POST", PODS, {
+            let mut pod = pod("pending");
+            pod["metadata"]["labels"] = json!({"app": "web"});
+            pod
+        })
+        .await;
     assert_eq!(evict(&harness, "pending").await.status, 201);
     assert_eq!(harness.get(&format!("{PODS}/pending")).await.status, 404);
     for (name, phase) in [("done", "Succeeded"), ("broken", "Failed")] {

@@ -4,6 +4,7 @@
 mod errors;
 mod evictions;
 mod harness;
+mod limits;
 mod lists;
 mod network;
 mod objects;

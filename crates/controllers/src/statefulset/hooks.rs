@@ -59,13 +59,7 @@ pub(super) struct Job {
 }
 
 impl Hooks {
-    pub(super) fn new(
-        client: Client,
-        pods: Informer<Pod>,
-        events: Recorder,
-        clock: Clock,
-        queue: Arc<WorkQueue<ObjectKey>>,
-    ) -> Self {
+    pub(super) fn new(client: Client, pods: Informer<Pod>, events: Recorder, clock: Clock, queue: Arc<WorkQueue<ObjectKey>>) -> Self {
         let room = Semaphore::new(MOST);
         let shared = Shared { client, pods, events, clock, queue, running: Mutex::default(), room };
         Self { shared: Arc::new(shared), tasks: Mutex::default() }
@@ -161,4 +155,3 @@ pub(super) fn annotated(uid: &str, resource_version: Option<&str>, annotations: 
     }
     json!({"metadata": metadata})
 }
-

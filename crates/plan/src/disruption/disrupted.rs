@@ -13,8 +13,8 @@ use crate::endpoints::is_ready;
 /// How long a pod whose eviction was allowed may take until its deletion begins.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(120);
 /// The same, for a pod that was made in the very second of the eviction: it may be the successor, under the same name, of the
-/// pod that was evicted. Times are kept to the second only.
-const DOUBT: SignedDuration = SignedDuration::from_secs(10);
+/// pod that was evicted. Times are kept to the second only. The deletion follows the note by milliseconds.
+const DOUBT: SignedDuration = SignedDuration::from_secs(2);
 
 /// Pods that are still to go.
 #[derive(Clone, Debug, Default, PartialEq)]

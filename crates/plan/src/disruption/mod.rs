@@ -97,9 +97,9 @@ pub fn plan_budget(
     let disrupted = disrupted::still_to_go(budget, pods, now);
     let healthy = pods.iter().filter(|pod| disrupted::is_healthy(pod, &disrupted)).count();
     let status = status::computed(budget, &expectation, i32::try_from(healthy).unwrap_or(i32::MAX), &disrupted, now);
-    let unmanaged = expectation.unmanaged.then(|| Note::UnmanagedPods {
-        selector: selector(budget).map(|selector| selector.to_string()).unwrap_or_default(),
-    });
+    let unmanaged = expectation
+        .unmanaged
+        .then(|| Note::UnmanagedPods { selector: selector(budget).map(|selector| selector.to_string()).unwrap_or_default() });
     let no_pods = pods.is_empty().then_some(Note::NoPods);
     Plan { notes: told(status.is_some(), no_pods.into_iter().chain(unmanaged)), status, recheck_at: disrupted.recheck_at }
 }

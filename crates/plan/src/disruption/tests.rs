@@ -158,9 +158,9 @@ fn a_pod_that_goes_or_is_gone_is_forgotten_and_its_successor_counts() {
     }
     // Made in the second of the eviction, it may be either: it counts as evicted, but not for long.
     let either = with(pod("web-0", true, json!({"creationTimestamp": at(100).to_string()})));
-    let doubted = plan(&budget, &either, None, at(102));
-    assert_eq!((doubted.status.unwrap().current_healthy, doubted.recheck_at), (Some(2), Some(at(110))));
-    assert_eq!(plan(&budget, &either, None, at(111)).status.unwrap().current_healthy, Some(3));
+    let doubted = plan(&budget, &either, None, at(101));
+    assert_eq!((doubted.status.unwrap().current_healthy, doubted.recheck_at), (Some(2), Some(at(102))));
+    assert_eq!(plan(&budget, &either, None, at(103)).status.unwrap().current_healthy, Some(3));
 }
 
 /// What can happen to the pods of a budget.

@@ -10,18 +10,11 @@ use super::subject::{Contained, Subject, named, plural, quoted, setters, uses};
 use super::{Rule, Violation, rule};
 
 /// In upstream's order.
-pub(super) const RULES: &[Rule] = &[
-    rule(8, privilege_escalation),
-    rule(22, capabilities),
-    rule(0, volumes),
-    rule(0, non_root),
-    rule(23, user),
-    rule(19, seccomp),
-];
+pub(super) const RULES: &[Rule] =
+    &[rule(8, privilege_escalation), rule(22, capabilities), rule(0, volumes), rule(0, non_root), rule(23, user), rule(19, seccomp)];
 
 /// Volumes that come from the cluster, not from the node.
-const VOLUMES: [&str; 8] =
-    ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
+const VOLUMES: [&str; 8] = ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
 
 fn privilege_escalation(subject: &Subject<'_>) -> Option<Violation> {
     let containers =
@@ -39,8 +32,8 @@ fn capabilities(subject: &Subject<'_>) -> Option<Violation> {
         capabilities.is_some_and(|capabilities| capabilities.drop.iter().flatten().any(|dropped| dropped == "ALL"))
     };
     let keeping = subject.containers_that(|container| !drops_all(container));
-    let keeping = (!keeping.is_empty())
-        .then(|| format!("{} must set securityContext.capabilities.drop=[\"ALL\"]", named("container", &keeping)));
+    let keeping =
+        (!keeping.is_empty()).then(|| format!("{} must set securityContext.capabilities.drop=[\"ALL\"]", named("container", &keeping)));
     let details: Vec<_> = keeping.into_iter().chain(added_beyond(subject, &["NET_BIND_SERVICE"])).collect();
     if details.is_empty() { None } else { Violation::new("unrestricted capabilities", details.join("; ")) }
 }
@@ -97,8 +90,7 @@ fn seccomp(subject: &Subject<'_>) -> Option<Violation> {
         return Violation::new(reason, detail);
     }
     let of_pod = subject.security.and_then(|security| security.seccomp_profile.as_ref());
-    let silent =
-        subject.containers_that(|container| container.security.is_none_or(|security| security.seccomp_profile.is_none()));
+    let silent = subject.containers_that(|container| container.security.is_none_or(|security| security.seccomp_profile.is_none()));
     if of_pod.is_some_and(|profile| confines(&profile.type_)) || silent.is_empty() {
         return None;
     }

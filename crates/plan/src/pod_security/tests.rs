@@ -59,11 +59,7 @@ fn each_rule_of_the_baseline_names_what_it_forbids() {
             json!({"httpGet": {"host": "10.0.0.1", "port": 80}}),
             "probe or lifecycle host (container \"a\" uses probe or lifecycle host \"10.0.0.1\")",
         ),
-        (
-            &format!("{container}/privileged"),
-            json!(true),
-            "privileged (container \"a\" must not set securityContext.privileged=true)",
-        ),
+        (&format!("{container}/privileged"), json!(true), "privileged (container \"a\" must not set securityContext.privileged=true)"),
         (
             &format!("{container}/procMount"),
             json!("Unmasked"),
@@ -106,11 +102,7 @@ fn the_restricted_level_has_a_stricter_rule_in_place_of_some() {
             "non-default capabilities (container \"a\" must not include \"SYS_ADMIN\" in securityContext.capabilities.add)",
             "unrestricted capabilities (container \"a\" must not include \"CHOWN\", \"SYS_ADMIN\" in securityContext.capabilities.add)",
         ),
-        (
-            path,
-            "hostPath volumes (volume \"etc\")",
-            "restricted volume types (volume \"etc\" uses restricted volume type \"hostPath\")",
-        ),
+        (path, "hostPath volumes (volume \"etc\")", "restricted volume types (volume \"etc\" uses restricted volume type \"hostPath\")"),
         (unconfined, seccomp, seccomp),
         (
             with("/securityContext/runAsNonRoot", json!(false)),
@@ -143,7 +135,8 @@ fn labelled(labels: &[(&str, &str)]) -> (Policy, Vec<BadLabel>) {
 fn labels_name_a_standard_for_each_mode() {
     let privileged = Standard::latest(Level::Privileged);
     assert_eq!(policy(None).0, Policy { enforce: privileged, audit: privileged, warn: privileged });
-    let (policy, bad) = labelled(&[("enforce", "baseline"), ("enforce-version", "v1.30"), ("warn", "restricted"), ("audit-version", "latest")]);
+    let (policy, bad) =
+        labelled(&[("enforce", "baseline"), ("enforce-version", "v1.30"), ("warn", "restricted"), ("audit-version", "latest")]);
     let enforce = Standard { level: Level::Baseline, minor: Some(30) };
     assert_eq!((policy.enforce, policy.audit, policy.warn), (enforce, privileged, Standard::latest(Level::Restricted)));
     assert_eq!((enforce.to_string(), policy.warn.to_string(), bad), ("baseline:v1.30".into(), "restricted:latest".into(), vec![]));

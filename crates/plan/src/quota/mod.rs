@@ -55,7 +55,8 @@ impl Claim<'_> {
         }
         let too_much: Vec<_> = limits.iter().filter(|(resource, limit)| is_too_much(resource, limit, &asked, used)).collect();
         let show = |amounts: &Usage| {
-            let shown = |(resource, _): &(&String, &Text)| format!("{resource}={}", amounts.get(*resource).copied().unwrap_or_default().text());
+            let shown =
+                |(resource, _): &(&String, &Text)| format!("{resource}={}", amounts.get(*resource).copied().unwrap_or_default().text());
             too_much.iter().map(shown).collect::<Vec<_>>().join(",")
         };
         let limited: Vec<_> = too_much.iter().map(|(resource, limit)| format!("{resource}={}", limit.0)).collect();

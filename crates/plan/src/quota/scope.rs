@@ -57,18 +57,11 @@ fn has_class(requirement: &ScopedResourceSelectorRequirement, pod: &Pod) -> bool
 
 /// Whether the pod wants to be near, or far from, pods of other namespaces.
 fn looks_elsewhere(pod: &Pod) -> bool {
-    let Affinity { pod_affinity, pod_anti_affinity, .. } =
-        pod.spec.as_ref().and_then(|spec| spec.affinity.clone()).unwrap_or_default();
+    let Affinity { pod_affinity, pod_anti_affinity, .. } = pod.spec.as_ref().and_then(|spec| spec.affinity.clone()).unwrap_or_default();
     let near = pod_affinity.unwrap_or_default();
     let far = pod_anti_affinity.unwrap_or_default();
-    let required = [
-        near.required_during_scheduling_ignored_during_execution,
-        far.required_during_scheduling_ignored_during_execution,
-    ];
-    let preferred = [
-        near.preferred_during_scheduling_ignored_during_execution,
-        far.preferred_during_scheduling_ignored_during_execution,
-    ];
+    let required = [near.required_during_scheduling_ignored_during_execution, far.required_during_scheduling_ignored_during_execution];
+    let preferred = [near.preferred_during_scheduling_ignored_during_execution, far.preferred_during_scheduling_ignored_during_execution];
     let elsewhere =
         |term: &PodAffinityTerm| term.namespaces.as_ref().is_some_and(|all| !all.is_empty()) || term.namespace_selector.is_some();
     required.iter().flatten().flatten().any(elsewhere)

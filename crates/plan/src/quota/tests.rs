@@ -30,7 +30,8 @@ fn shown(usage: &Usage) -> String {
 
 #[test]
 fn each_kind_is_counted_as_quotas_name_it() {
-    let container = |name: &str, cpu: &str| json!({"name": name, "resources": {"requests": {"cpu": cpu, "memory": "512Mi"}, "limits": {"cpu": "1"}}});
+    let container =
+        |name: &str, cpu: &str| json!({"name": name, "resources": {"requests": {"cpu": cpu, "memory": "512Mi"}, "limits": {"cpu": "1"}}});
     let of_pod = pod(json!({
         "containers": [container("a", "250m"), container("b", "250m")],
         "initContainers": [container("big", "2")],
@@ -111,9 +112,7 @@ fn a_change_is_charged_for_what_it_adds() {
 #[test]
 fn a_scope_includes_some_pods_only() {
     let classed = |class: &str| pod(json!({"priorityClassName": class, "containers": [{"name": "c"}]}));
-    let selector = |operator: &str, values: &[&str]| {
-        json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]}})
-    };
+    let selector = |operator: &str, values: &[&str]| json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]}});
     let plain = asking(json!({}));
     let elsewhere = pod(json!({"containers": [], "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
         [{"topologyKey": "k", "namespaces": ["other"]}]}}}));

@@ -113,4 +113,3 @@ fn record(pod: &Pod) -> Option<&str> {
 fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten())
 }
-

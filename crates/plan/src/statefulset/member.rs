@@ -120,7 +120,11 @@ impl<'a> Member<'a> {
         let unscheduled = condition(self.pod, "PodScheduled").filter(|condition| condition.status == "False");
         let unready = ready_condition(self.pod).filter(|condition| condition.status != "True");
         let unreplaced = unreplaced(self.pod).map(|name| format!("container {name} has still to be replaced"));
-        unscheduled.and_then(told).or_else(|| containers(self.pod).find_map(container_trouble)).or_else(|| unready.and_then(told)).or(unreplaced)
+        unscheduled
+            .and_then(told)
+            .or_else(|| containers(self.pod).find_map(container_trouble))
+            .or_else(|| unready.and_then(told))
+            .or(unreplaced)
     }
 }
 

@@ -116,7 +116,10 @@ fn a_pod_with_nothing_to_hand_over_passes_without_the_hook() {
     assert_eq!(broken(pod("web-2").pending())[0], DELETED);
     assert_eq!(broken(pod("web-2").never_ready())[0], DELETED);
     assert_eq!(broken(pod("web-2").crashing())[0], DELETED);
-    assert_eq!(broken(pod("web-2").failed()), ["delete pod web-2: it has ended", "waits for pods to become available: 1 are not, and at most 1 may be"]);
+    assert_eq!(
+        broken(pod("web-2").failed()),
+        ["delete pod web-2: it has ended", "waits for pods to become available: 1 are not, and at most 1 may be"]
+    );
     assert_eq!(broken(pod("web-2").unready())[0], RUN, "it was ready once and may have something");
 }
 
@@ -160,7 +163,8 @@ fn an_eviction_that_was_asked_for_runs_the_hook_of_one_pod_at_a_time() {
 #[test]
 fn a_pass_for_an_eviction_stays_until_the_wish_is_old() {
     let pods = |seconds_ago| {
-        let evicted = asked("web-2", seconds_ago).annotated(PROGRESS, &progress("Eviction", 0, 5)).annotated(PASSED, "2029-12-31T23:59:59Z");
+        let evicted =
+            asked("web-2", seconds_ago).annotated(PROGRESS, &progress("Eviction", 0, 5)).annotated(PASSED, "2029-12-31T23:59:59Z");
         three(evicted)
     };
     let fresh = plan(&observed(gated("").at("rev-1", "rev-1"), vec![revision("rev-1", 1, "v1")], pods(599)), now());

@@ -121,11 +121,8 @@ fn the_gate_comes_before_an_update_inside_and_its_pass_is_used_up() {
     assert_eq!(planned_update(set(), two(old("web-1"))), run);
     let progress = Progress::begun("Update rev-2".to_owned(), now()).text();
     let passed = old("web-1").annotated(PROGRESS, &progress).annotated(PASSED, "2030-01-01T00:00:00Z");
-    let observed = observed(
-        set().image("v2").at("rev-1", "rev-2"),
-        vec![revision("rev-1", 1, "v1"), revision("rev-2", 2, "v2")],
-        two(passed),
-    );
+    let observed =
+        observed(set().image("v2").at("rev-1", "rev-2"), vec![revision("rev-1", 1, "v1"), revision("rev-2", 2, "v2")], two(passed));
     let Action::UpdateInPlace { annotations, .. } = plan(&observed, now()).actions.remove(0) else { panic!("an update inside") };
     assert_eq!(annotations[..2], [(PROGRESS, None), (PASSED, None)]);
 }
