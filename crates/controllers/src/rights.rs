@@ -32,6 +32,8 @@ const STATEFUL_SET: &[Right] = &[
     right("apps", "statefulsets/status", &["update"]),
     right("apps", "controllerrevisions", &["create", "delete", "list", "patch", "watch"]),
     right("", "pods", &["create", "delete", "list", "patch", "update", "watch"]),
+    // Hooks before pods go.
+    right("", "pods/exec", &["create", "get"]),
     right("", "persistentvolumeclaims", &["create", "list", "patch", "watch"]),
     EVENTS,
 ];
