@@ -4,13 +4,15 @@
 //! This crate knows no clock, no I/O and no async runtime.
 
 pub mod columns;
-pub mod definition;
 pub mod managed_fields;
 pub mod merge_keys;
 pub mod names;
 pub mod object;
 pub mod quantity;
 pub mod registry;
+mod schema_name;
+#[cfg(feature = "schemas")]
+pub mod schemas;
 pub mod selector;
 mod set_kind;
 
