@@ -4,10 +4,13 @@
 //! This crate knows no clock, no I/O and no async runtime.
 
 pub mod columns;
+pub mod extensions;
+pub mod gate;
 pub mod managed_fields;
 pub mod merge_keys;
 pub mod names;
 pub mod object;
+pub mod ordinals;
 pub mod quantity;
 pub mod registry;
 mod schema_name;
@@ -16,8 +19,10 @@ pub mod schemas;
 pub mod selector;
 mod set_kind;
 
+pub use extensions::Extensions;
 pub use names::{ObjectKey, Ordinal, Uid};
 pub use object::{Codec, Decoded, Object};
+pub use ordinals::Ordinals;
 pub use quantity::Quantity;
 pub use registry::{Resource, Scope};
 pub use selector::Selector;

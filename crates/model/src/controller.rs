@@ -153,11 +153,15 @@ fn kind_of(action: &Action) -> Kind {
         Action::AdoptRevision { .. } | Action::CreateRevision(_) | Action::RenumberRevision { .. } | Action::DeleteRevision { .. } => {
             Kind::Revisions
         }
+        Action::RollBack { .. } => Kind::Set,
         Action::CreateClaim { .. } | Action::UpdateClaim { .. } => Kind::Claims,
         Action::AdoptPod { .. }
         | Action::ReleasePod { .. }
         | Action::CreatePod { .. }
         | Action::UpdatePod { .. }
+        | Action::MarkPod { .. }
+        | Action::RunGate { .. }
+        | Action::UpdateInPlace { .. }
         | Action::DeletePod { .. } => Kind::Pods,
     }
 }

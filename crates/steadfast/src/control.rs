@@ -14,6 +14,7 @@ pub(crate) const MANAGER: &str = "system:kube-controller-manager";
 fn user(controller: Controller) -> &'static str {
     match controller {
         Controller::Scheduler => "system:kube-scheduler",
+        Controller::StatefulSet => "system:controller:statefulset-controller",
         _ => MANAGER,
     }
 }

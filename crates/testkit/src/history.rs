@@ -87,10 +87,12 @@ impl Objects {
 
     fn observed(&self) -> Option<Observed> {
         Some(Observed {
+            kind: Default::default(),
             set: self.set.clone()?,
             pods: self.pods.values().cloned().collect(),
             claims: self.claims.clone(),
             revisions: self.revisions.values().cloned().collect(),
+            running_hooks: Default::default(),
         })
     }
 

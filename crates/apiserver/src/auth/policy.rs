@@ -14,6 +14,9 @@ const NODES: &str = "system:nodes";
 /// Users that are parts of the control plane and work on all resources.
 const CONTROLLERS: [&str; 4] = ["system:kube-controller-manager", "system:kube-scheduler", "system:apiserver", "system:kube-proxy"];
 
+/// The controller of StatefulSets, which alone of all controllers may run commands in containers: the hooks of sets.
+pub const STATEFULSETS: &str = "system:controller:statefulset-controller";
+
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "update", "patch", "delete"];
 
@@ -30,6 +33,17 @@ const NODE_WRITES: &[(&str, &[&str])] = &[
     ("persistentvolumes/status", WRITE),
     ("persistentvolumeclaims/status", WRITE),
     ("serviceaccounts/token", WRITE),
+];
+
+/// What the controller of StatefulSets may do besides reading.
+const STATEFULSET_WRITES: &[(&str, &[&str])] = &[
+    ("statefulsets.apps", &["update", "patch"]),
+    ("statefulsets.apps/status", &["update", "patch"]),
+    ("controllerrevisions.apps", WRITE),
+    ("pods", WRITE),
+    ("pods/exec", &["get", "create"]),
+    ("persistentvolumeclaims", &["create", "update", "patch"]),
+    ("events", WRITE),
 ];
 
 /// Lets a request pass, or refuses it in upstream's words.
@@ -51,11 +65,14 @@ fn allows(user: &Identity, call: &Call) -> bool {
     if CONTROLLERS.contains(&user.user.as_str()) {
         return !matches!(call.subresource, Some(Subresource::Exec));
     }
-    if user.is_in(NODES) {
-        let name = named(call.resource, call.subresource);
-        return READ.contains(&verb) || NODE_WRITES.iter().any(|(allowed, verbs)| *allowed == name && verbs.contains(&verb));
-    }
-    false
+    let writes = match user.user.as_str() {
+        STATEFULSETS => STATEFULSET_WRITES,
+        _ if user.is_in(NODES) => NODE_WRITES,
+        _ => return false,
+    };
+    let name = named(call.resource, call.subresource);
+    let reads = READ.contains(&verb) && call.subresource != Some(Subresource::Exec);
+    reads || writes.iter().any(|(allowed, verbs)| *allowed == name && verbs.contains(&verb))
 }
 
 fn named(resource: &Resource, subresource: Option<Subresource>) -> String {
@@ -106,6 +123,14 @@ mod tests {
         assert!(ask("system:node:n1", &["system:nodes"], Method::POST, "/api/v1/namespaces/default/secrets").is_err());
         assert!(ask("system:serviceaccount:default:default", &["system:serviceaccounts"], Method::GET, "/apis").is_ok());
         assert!(ask("system:anonymous", &["system:unauthenticated"], Method::GET, "/readyz").is_ok());
+        let exec = format!("{pods}/web-0/exec");
+        assert!(
+            ask(STATEFULSETS, &[], Method::GET, &exec).is_ok() && ask(STATEFULSETS, &[], Method::DELETE, &format!("{pods}/web-0")).is_ok()
+        );
+        assert!(ask(STATEFULSETS, &[], Method::POST, "/api/v1/namespaces/default/secrets").is_err());
+        for other in ["system:kube-controller-manager", "system:node:n1"] {
+            assert!(ask(other, &["system:nodes"], Method::GET, &exec).is_err());
+        }
         assert_eq!(ask("system:anonymous", &["system:unauthenticated"], Method::GET, "/api").unwrap_err(), "Unauthorized");
     }
 

@@ -206,8 +206,8 @@ pub async fn answer(shared: &Shared) -> Result<Response, ApiError> {
     page.family("apiserver_storage_objects", "gauge", "Number of stored objects.");
     for row in RESOURCES.iter().filter(|row| std::ptr::eq(row.stored(), *row)) {
         let prefix = keys::collection(row, "");
-        let counted = shared.store.range(Range { prefix: &prefix, limit: Some(0), ..Range::default() }).await?;
-        page.sample("", &[("resource", &row.qualified())], counted.remaining as f64);
+        let counted = shared.store.range(Range { prefix: &prefix, limit: Some(1), ..Range::default() }).await?;
+        page.sample("", &[("resource", &row.qualified())], (counted.entries.len() + counted.remaining) as f64);
     }
     process::tell(&mut page);
     Ok(respond::typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page.text()))

@@ -122,7 +122,8 @@ impl<'a> Judge<'a> {
     pub fn action(&self, action: &Action) -> Verdict {
         match action {
             Action::CreatePod { pod, .. } => self.creation(pod),
-            Action::DeletePod { name, uid, .. } => self.deletion(name, uid),
+            // An update inside takes the pod away for a while.
+            Action::DeletePod { name, uid, .. } | Action::UpdateInPlace { name, uid, .. } => self.deletion(name, uid),
             Action::CreateClaim { claim, .. } => self.owners_of_claim(&claim.metadata, claim.metadata.owner_references.as_deref()),
             Action::UpdateClaim { name, owners, .. } => match self.observed.claims.get(name) {
                 Some(claim) => self.owners_of_claim(&claim.metadata, Some(owners)),
@@ -131,7 +132,13 @@ impl<'a> Judge<'a> {
             Action::CreateRevision(revision) => self.new_revision(revision),
             Action::RenumberRevision { name, number, .. } => self.renumbering(name, *number),
             Action::DeleteRevision { name, .. } => self.revision_deletion(name),
-            Action::AdoptRevision { .. } | Action::AdoptPod { .. } | Action::ReleasePod { .. } | Action::UpdatePod { .. } => Ok(()),
+            Action::RollBack { .. }
+            | Action::MarkPod { .. }
+            | Action::RunGate { .. }
+            | Action::AdoptRevision { .. }
+            | Action::AdoptPod { .. }
+            | Action::ReleasePod { .. }
+            | Action::UpdatePod { .. } => Ok(()),
         }
     }
 
@@ -166,6 +173,12 @@ impl<'a> Judge<'a> {
             }
             None => 1,
         }
+    }
+
+    /// Whether the set controls a pod.
+    fn is_own(&self, pod: &Pod) -> bool {
+        let mut owners = pod.metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == self.observed.set.metadata.uid.as_ref())
     }
 
     /// Whether a pod serves and will go on.

@@ -1,16 +1,16 @@
 //! The objects of one set, and what requests do to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec, StatefulSetStatus};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::{Metadata, Resource};
 use kinds::SetKind;
 
-use super::{Refused, pods};
+use super::{Refused, living, pods};
 use crate::statefulset::{Action, Observed, status_differs};
 
 /// A copy of a set and of what belongs to it. Cheap to clone: objects are shared until they change.
@@ -36,7 +36,8 @@ type Objects<K> = BTreeMap<String, Arc<K>>;
 impl World {
     /// A world with these objects.
     pub fn new(observed: Observed, now: Timestamp) -> Self {
-        let Observed { kind, set, pods, claims, revisions } = observed;
+        // Whether hooks run at this moment is the controller's own affair: here they succeed at once.
+        let Observed { kind, set, pods, claims, revisions, running_hooks: _ } = observed;
         let mut world =
             Self { kind, set, pods: by_name(pods), claims: by_name(claims.into_values()), revisions: by_name(revisions), now, version: 0 };
         world.version = world.newest_version();
@@ -51,6 +52,7 @@ impl World {
             pods: self.pods.values().cloned().collect(),
             claims: self.claims.clone().into_iter().collect(),
             revisions: self.revisions.values().cloned().collect(),
+            running_hooks: HashSet::new(),
         }
     }
 
@@ -68,6 +70,7 @@ impl World {
                 pod.status.get_or_insert_default().phase = Some("Pending".to_owned());
                 insert(&mut self.pods, pod, version, now)
             }
+            Action::RollBack { resource_version, template, .. } => self.roll_back(resource_version, template),
             Action::AdoptRevision { name, resource_version, owners } => {
                 self.revise(name, resource_version, version, |revision| own(revision, owners))
             }
@@ -85,6 +88,21 @@ impl World {
             Action::UpdatePod { pod, .. } => {
                 let seen = Seen::of(&pod.metadata);
                 change(&mut self.pods, &seen, version, |current| *current = (**pod).clone())
+            }
+            Action::MarkPod { name, uid, resource_version, annotations, .. } => {
+                let seen = Seen { name, uid: Some(uid), resource_version: Some(resource_version) };
+                change(&mut self.pods, &seen, version, |pod| living::annotate(pod, annotations))
+            }
+            Action::RunGate { name, uid, resource_version, run, .. } => {
+                let seen = Seen { name, uid: Some(uid), resource_version: Some(resource_version) };
+                change(&mut self.pods, &seen, version, |pod| living::annotate(pod, &run.marks(Ok(()), now)))
+            }
+            Action::UpdateInPlace { name, uid, resource_version, revision, images, annotations, .. } => {
+                let seen = Seen { name, uid: Some(uid), resource_version: Some(resource_version) };
+                change(&mut self.pods, &seen, version, |pod| {
+                    living::annotate(pod, annotations);
+                    living::update(pod, revision, images, version, now);
+                })
             }
             Action::DeleteRevision { name, uid } => match only(&self.revisions, name, uid) {
                 Ok(()) => {
@@ -132,6 +150,19 @@ impl World {
             change(set.spec.get_or_insert_default());
             set.metadata.generation = Some(set.metadata.generation.unwrap_or(0).saturating_add(1));
         });
+    }
+
+    /// Sets an annotation of the set, which is no change of the specification.
+    pub fn annotate(&mut self, key: &str, value: &str) {
+        self.change_set(|set| drop(set.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned())));
+    }
+
+    fn roll_back(&mut self, resource_version: &str, template: &PodTemplateSpec) -> Result<(), Refused> {
+        if self.set.metadata.resource_version.as_deref().unwrap_or_default() != resource_version {
+            return Err(Refused::Conflict { kind: "StatefulSet", name: self.set.metadata.name.clone().unwrap_or_default() });
+        }
+        self.change_spec(|spec| spec.template = template.clone());
+        Ok(())
     }
 
     /// Changes a pod, if it is there; whether it is.

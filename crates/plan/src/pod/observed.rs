@@ -59,6 +59,8 @@ pub struct Container {
     pub startup: Option<bool>,
     pub readiness: Option<bool>,
     pub liveness: Option<bool>,
+    /// What the probe that keeps the running attempt from being ready said: `readiness probe failed 4 times: ...`.
+    pub probe_failure: Option<String>,
     pub post_start: Hook,
     /// The running attempt is being stopped.
     pub stop: Option<Stop>,
@@ -80,6 +82,8 @@ pub struct Attempt {
     /// 0 for the first; `restartCount` is the newest.
     pub number: u32,
     pub state: AttemptState,
+    /// The image as the specification named it when the attempt began; empty if that is not known.
+    pub image: String,
     /// The digest of the image.
     pub image_id: String,
     /// It ran in an earlier sandbox.

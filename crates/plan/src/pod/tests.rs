@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod images;
+
 /// A node with one pod, which does what the planner says.
 #[derive(Clone, Debug)]
 struct World {
@@ -112,6 +114,8 @@ impl World {
         assert!(self.sandbox == Sandbox::Ready && self.attached && self.volumes_ready, "started without foundations");
         self.started.push(format!("{name}-{number}"));
         let started_at = self.now;
+        let spec = self.pod.spec.iter().flat_map(roles).find(|(_, spec)| spec.name == name);
+        let image = spec.and_then(|(_, spec)| spec.image.clone()).unwrap_or_default();
         let container = self.container(name);
         assert!(container.running().is_none(), "started while running");
         let crashes = container.crashes_so_far() + u32::from(container.latest().is_some());
@@ -119,6 +123,7 @@ impl World {
         attempts.push(Attempt {
             number,
             state: AttemptState::Running { started_at },
+            image,
             image_id: "sha256:1".to_owned(),
             earlier_sandbox: false,
         });
@@ -378,6 +383,24 @@ fn a_failed_liveness_probe_restarts_the_container() {
     assert_eq!(world.containers["main"].stop.as_ref().unwrap().grace_seconds, 3);
     world.wait(3);
     assert_eq!(world.started, ["main-0", "main-1"]);
+}
+
+#[test]
+fn a_pod_says_which_probe_keeps_it_from_being_ready() {
+    let mut world = World::new(json!({ "containers": [{ "name": "main", "readinessProbe": {} }] }));
+    world.settle();
+    world.container("main").probe_failure = Some("readiness probe failed 4 times: no route".to_owned());
+    world.settle();
+    let told = |world: &World, kind: &str| {
+        let conditions = world.status().conditions.as_ref().unwrap();
+        conditions.iter().find(|condition| condition.type_ == kind).unwrap().message.clone()
+    };
+    let unready = "containers with unready status: [main]";
+    assert_eq!(told(&world, "Ready").unwrap(), format!("{unready}; container main: readiness probe failed 4 times: no route"));
+    assert_eq!(told(&world, "ContainersReady").unwrap(), unready);
+    world.container("main").readiness = Some(true);
+    world.settle();
+    assert_eq!(told(&world, "Ready"), None);
 }
 
 #[test]

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinds::Ordinal;
+use kinds::gate::Reason;
+
+use super::gate::HookRun;
 
 /// One request. Repeated, it fails by its precondition or changes nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +30,14 @@ pub enum Action {
     DeleteRevision {
         name: String,
         uid: String,
+    },
+    /// Sets the template of the set back to the one of an earlier revision.
+    RollBack {
+        from: String,
+        to: String,
+        resource_version: String,
+        template: Box<PodTemplateSpec>,
+        because: String,
     },
     /// Makes the set the controller of a pod without one.
     AdoptPod {
@@ -68,6 +79,51 @@ pub enum Action {
         uid: String,
         reason: DeleteReason,
     },
+    /// Begins a try of the hook that has to succeed before the pod may go, and puts that on record. It is not waited for:
+    /// how it ends is put on record as [`HookRun::marks`].
+    RunGate {
+        ordinal: Ordinal,
+        name: String,
+        uid: String,
+        resource_version: String,
+        run: Box<HookRun>,
+    },
+    /// Sets annotations that are the controller's own, or takes them off.
+    MarkPod {
+        ordinal: Ordinal,
+        name: String,
+        uid: String,
+        resource_version: String,
+        mark: Mark,
+        annotations: Vec<Marking>,
+    },
+    /// Gives the containers of a living pod other images, and the pod the revision that has them.
+    UpdateInPlace {
+        ordinal: Ordinal,
+        name: String,
+        uid: String,
+        resource_version: String,
+        revision: String,
+        /// Containers and their new images.
+        images: Vec<(String, String)>,
+        annotations: Vec<Marking>,
+    },
+}
+
+/// An annotation, and its value if it is to have one.
+pub type Marking = (&'static str, Option<String>);
+
+/// What marks on a pod are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The hook had its time; the pod goes without it.
+    GateGivenUp { reason: Reason },
+    /// The pod has nothing to hand over.
+    GateNotNeeded,
+    /// Nothing asks for the pod to be taken away any more.
+    GateStale,
+    /// The pod is ready after its update.
+    UpdatedInPlace,
 }
 
 /// Why a pod is deleted.
@@ -91,14 +147,23 @@ impl Action {
             | Self::UpdateClaim { ordinal, .. }
             | Self::CreatePod { ordinal, .. }
             | Self::UpdatePod { ordinal, .. }
-            | Self::DeletePod { ordinal, .. } => Some(*ordinal),
+            | Self::DeletePod { ordinal, .. }
+            | Self::RunGate { ordinal, .. }
+            | Self::MarkPod { ordinal, .. }
+            | Self::UpdateInPlace { ordinal, .. } => Some(*ordinal),
             Self::AdoptRevision { .. }
             | Self::CreateRevision(_)
             | Self::RenumberRevision { .. }
             | Self::DeleteRevision { .. }
+            | Self::RollBack { .. }
             | Self::AdoptPod { .. }
             | Self::ReleasePod { .. } => None,
         }
+    }
+
+    /// Whether it creates a pod at this revision.
+    pub(super) fn creates_at(&self, revision: &str) -> bool {
+        matches!(self, Self::CreatePod { pod, .. } if revision_of(pod) == Some(revision))
     }
 
     /// Whether it can't be taken back, and is only right if the set still is what was observed: whoever carries it out asks
@@ -106,16 +171,28 @@ impl Action {
     /// pods, and an old policy claims.
     pub fn relies_on_set(&self) -> bool {
         match self {
-            Self::AdoptRevision { .. } | Self::CreateRevision(_) | Self::RenumberRevision { .. } | Self::AdoptPod { .. } => true,
+            Self::AdoptRevision { .. }
+            | Self::CreateRevision(_)
+            | Self::RenumberRevision { .. }
+            | Self::AdoptPod { .. }
+            | Self::UpdateInPlace { .. }
+            | Self::RunGate { .. } => true,
             Self::DeletePod { reason, .. } => *reason != DeleteReason::Ended,
             Self::UpdateClaim { owners, .. } => !owners.is_empty(),
-            Self::DeleteRevision { .. }
+            // Rolling back carries the version of the set itself.
+            Self::RollBack { .. }
+            | Self::MarkPod { .. }
+            | Self::DeleteRevision { .. }
             | Self::ReleasePod { .. }
             | Self::CreateClaim { .. }
             | Self::CreatePod { .. }
             | Self::UpdatePod { .. } => false,
         }
     }
+}
+
+fn revision_of(pod: &Pod) -> Option<&str> {
+    pod.metadata.labels.as_ref()?.get(super::identity::REVISION_LABEL).map(String::as_str)
 }
 
 impl fmt::Display for Action {
@@ -126,16 +203,33 @@ impl fmt::Display for Action {
             Self::CreateRevision(revision) => write!(f, "create revision {}", name(&revision.metadata.name)),
             Self::RenumberRevision { name, number, .. } => write!(f, "make revision {name} number {number}"),
             Self::DeleteRevision { name, .. } => write!(f, "delete revision {name}"),
+            Self::RollBack { from, to, because, .. } => write!(f, "set the template back from revision {from} to {to}: {because}"),
             Self::AdoptPod { name, .. } => write!(f, "adopt pod {name}"),
             Self::ReleasePod { name, .. } => write!(f, "release pod {name}"),
             Self::CreateClaim { claim, .. } => write!(f, "create claim {}", name(&claim.metadata.name)),
             Self::UpdateClaim { name, .. } => write!(f, "set the owners of claim {name}"),
             Self::CreatePod { pod, .. } => {
-                let revision = pod.metadata.labels.as_ref().and_then(|labels| labels.get(super::identity::REVISION_LABEL));
-                write!(f, "create pod {} at {}", name(&pod.metadata.name), revision.map_or("no revision", String::as_str))
+                write!(f, "create pod {} at {}", name(&pod.metadata.name), revision_of(pod).unwrap_or("no revision"))
             }
             Self::UpdatePod { pod, .. } => write!(f, "repair the labels of pod {}", name(&pod.metadata.name)),
             Self::DeletePod { name, reason, .. } => write!(f, "delete pod {name}: {reason}"),
+            Self::RunGate { name, run, .. } => write!(f, "run the pre-delete hook of pod {name} for {}", run.progress.purpose),
+            Self::MarkPod { name, mark, .. } => write!(f, "mark pod {name}: {mark}"),
+            Self::UpdateInPlace { name, revision, images, .. } => {
+                let images: Vec<_> = images.iter().map(|(container, image)| format!("{container}={image}")).collect();
+                write!(f, "update pod {name} in place to {revision}: {}", images.join(" "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GateGivenUp { reason } => write!(f, "its pre-delete hook for {reason} had its time"),
+            Self::GateNotNeeded => f.write_str("it needs no pre-delete hook"),
+            Self::GateStale => f.write_str("it is not to be taken away any more"),
+            Self::UpdatedInPlace => f.write_str("it is ready after its update in place"),
         }
     }
 }

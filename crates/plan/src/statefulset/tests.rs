@@ -1,5 +1,10 @@
+mod batches;
 mod builders;
 mod cluster;
+mod conditions;
+mod extensions;
+mod gates;
+mod in_place;
 mod membership;
 mod ordering;
 mod properties;
@@ -7,3 +12,4 @@ mod revisions;
 mod rollouts;
 mod scenarios;
 mod storage;
+mod stuck;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use kinds::gate::Reason;
 
 /// Why a plan does no more than it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +34,12 @@ pub enum WaitingOn {
     UserDeletion { pod: String, others: usize },
     /// Pods below the partition stay at the current revision.
     Partition { pods: usize },
+    /// Rollouts are paused, and so many pods are not at the update revision.
+    Paused { pods: usize },
     /// A revision that pods are to be created from can't be read.
     UnreadableRevision { revision: String },
+    /// The pre-delete hook of a pod is to succeed before the pod is taken away. `trouble` is why it has not so far.
+    Gate { pod: String, reason: Reason, trouble: Option<String> },
 }
 
 impl fmt::Display for WaitingOn {
@@ -65,7 +70,12 @@ impl fmt::Display for WaitingOn {
                 write!(f, "waits for {pod} and {others} more to be deleted by hand, as updateStrategy OnDelete asks")
             }
             Self::Partition { pods } => write!(f, "keeps {pods} pods below the partition at the current revision"),
+            Self::Paused { pods } => write!(f, "waits for the rollout to be resumed: {pods} pods are to be replaced"),
             Self::UnreadableRevision { revision } => write!(f, "waits for revision {revision} to hold a pod template"),
+            Self::Gate { pod, reason, trouble: None } => write!(f, "waits for the pre-delete hook of {pod} for {reason}"),
+            Self::Gate { pod, reason, trouble: Some(trouble) } => {
+                write!(f, "waits for the pre-delete hook of {pod} for {reason}: {trouble}")
+            }
         }
     }
 }
