@@ -162,3 +162,50 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accepted.split(',').any(|one| one.split(';').next().unwrap_or_default().trim() == "gzip")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collected(response: Response) -> (HeaderMap, Bytes) {
+        let (parts, bytes) = whole(response).unwrap();
+        (parts.headers, bytes)
+    }
+
+    #[test]
+    fn large_answers_are_compressed_for_who_takes_that_and_say_the_same() {
+        let headers = |accepted: &'static str| HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(accepted))]);
+        assert!(accepts_gzip(&headers("br, gzip;q=0.5")) && !accepts_gzip(&headers("identity")) && !accepts_gzip(&HeaderMap::new()));
+        let text = "compressible ".repeat(20_000);
+        let (head, packed) = collected(compressed(json(StatusCode::OK, text.clone()), true));
+        assert_eq!((&head[CONTENT_ENCODING], &head[VARY]), (&HeaderValue::from_static("gzip"), &HeaderValue::from_static("Accept-Encoding")));
+        assert!(packed.len() * 20 < text.len(), "{} of {}", packed.len(), text.len());
+        let mut unpacked = String::new();
+        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*packed), &mut unpacked).unwrap();
+        assert_eq!(unpacked, text);
+        let (head, plain) = collected(compressed(json(StatusCode::OK, text.clone()), false));
+        assert_eq!((head.get(CONTENT_ENCODING), plain.len()), (None, text.len()));
+        // A small answer is not worth it, and a stream is not kept back for it.
+        let (head, _) = collected(compressed(json(StatusCode::OK, "small"), true));
+        assert_eq!(head.get(CONTENT_ENCODING), None);
+        let pieces = futures::stream::iter([Ok(Bytes::from(text))]);
+        let streamed = compressed(http::Response::new(stream(pieces)), true);
+        assert_eq!(streamed.headers().get(CONTENT_ENCODING), None);
+    }
+
+    #[test]
+    fn objects_become_protobuf_and_everything_else_stays() {
+        let object = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#;
+        let (head, message) = collected(in_protobuf(json(StatusCode::OK, object)));
+        assert_eq!(head[CONTENT_TYPE], protobuf::MEDIA_TYPE);
+        assert!(message.starts_with(b"k8s\0"));
+        let status = error(&ApiError::bad_request("no"));
+        assert_eq!(collected(in_protobuf(status)).0[CONTENT_TYPE], protobuf::MEDIA_TYPE);
+        for text in [r#"{"openapi":"3.0.0"}"#, r#"{"apiVersion":"v1","kind":"Thing"}"#] {
+            let (head, body) = collected(in_protobuf(json(StatusCode::OK, text)));
+            assert_eq!((&head[CONTENT_TYPE], &body[..]), (&HeaderValue::from_static("application/json"), text.as_bytes()));
+        }
+        let table = in_protobuf(typed(StatusCode::OK, "text/plain", object));
+        assert_eq!(collected(table).0[CONTENT_TYPE], "text/plain");
+    }
+}

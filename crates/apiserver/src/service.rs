@@ -15,12 +15,8 @@ use crate::error::ApiError;
 use crate::metrics::{Measured, Subject};
 use crate::respond::{self, Response};
 use crate::route::{self, Call, Route, Verb};
-<<<<<<< HEAD
-use crate::{discovery, health, media, metrics, openapi, streams, verbs};
-=======
 use crate::streams::Takeover;
-use crate::{discovery, openapi, streams, verbs};
->>>>>>> main
+use crate::{discovery, health, media, metrics, openapi, streams, verbs};
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -77,7 +73,6 @@ impl Service {
             Err(_) if user.is_in("system:unauthenticated") => return Err(crate::auth::unauthorized()),
             route => route?,
         };
-<<<<<<< HEAD
         let mut measured = Measured::begin(&self.shared, Subject::of(&route, is_long(&route)));
         let response = self.serve(&mut parts, body, &caller, &user, &route).await.unwrap_or_else(|error| respond::error(&error));
         measured.answered(response.status());
@@ -93,20 +88,13 @@ impl Service {
         B::Error: Into<respond::BodyError>,
     {
         policy::authorize(user, route, parts.method.as_str(), parts.uri.path())?;
-        let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-        let permit = self.permit(route, caller).await?;
-        if is_long(route) {
-            let response = self.dispatch(parts, user, route, Bytes::new(), upgrade).await?;
-=======
-        policy::authorize(&user, &route, parts.method.as_str(), path)?;
         let takeover = match caller {
             Caller::InProcess(_) => Some(Takeover::Direct),
             Caller::Network { .. } => parts.extensions.remove().map(Takeover::Connection),
         };
-        let permit = self.permit(&route, &caller).await?;
-        if is_long(&route) {
-            let response = self.dispatch(&parts, &user, &route, Bytes::new(), takeover).await?;
->>>>>>> main
+        let permit = self.permit(route, caller).await?;
+        if is_long(route) {
+            let response = self.dispatch(parts, user, route, Bytes::new(), takeover).await?;
             return Ok(holding(response, permit));
         }
         let limit = self.shared.config.limits.request;
@@ -176,16 +164,11 @@ impl Service {
             Route::TokenKeys => Ok(self.token_keys(parts.uri.path())),
             Route::Object(call) => match call.subresource {
                 Some(Subresource::Log) => streams::log(&context, call).await,
-<<<<<<< HEAD
-                Some(Subresource::Exec) => streams::exec(&context, call, &parts.method, upgrade).await,
+                Some(Subresource::Exec) => streams::exec(&context, call, &parts.method, takeover).await,
                 _ => {
                     media::check(&parts.headers, call.resource)?;
                     verbs::run(&context, call, body).await
                 }
-=======
-                Some(Subresource::Exec) => streams::exec(&context, call, &parts.method, takeover).await,
-                _ => verbs::run(&context, call, body).await,
->>>>>>> main
             },
         }
     }
