@@ -178,7 +178,10 @@ mod tests {
         assert!(accepts_gzip(&headers("br, gzip;q=0.5")) && !accepts_gzip(&headers("identity")) && !accepts_gzip(&HeaderMap::new()));
         let text = "compressible ".repeat(20_000);
         let (head, packed) = collected(compressed(json(StatusCode::OK, text.clone()), true));
-        assert_eq!((&head[CONTENT_ENCODING], &head[VARY]), (&HeaderValue::from_static("gzip"), &HeaderValue::from_static("Accept-Encoding")));
+        assert_eq!(
+            (&head[CONTENT_ENCODING], &head[VARY]),
+            (&HeaderValue::from_static("gzip"), &HeaderValue::from_static("Accept-Encoding"))
+        );
         assert!(packed.len() * 20 < text.len(), "{} of {}", packed.len(), text.len());
         let mut unpacked = String::new();
         std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*packed), &mut unpacked).unwrap();

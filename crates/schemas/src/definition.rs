@@ -1,7 +1,7 @@
 //! A resource of the registry as a CustomResourceDefinition, for clusters that don't know it.
 
-use kinds::registry::{Resource, Subresource};
 use kinds::SetKind;
+use kinds::registry::{Resource, Subresource};
 use serde_json::{Map, Value, json};
 
 /// Upstream keeps no schema deeper than this either; the types of the registry are not recursive.

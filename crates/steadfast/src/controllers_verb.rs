@@ -8,9 +8,9 @@ use base64::Engine;
 use controllers::election::{self, Candidacy};
 use controllers::roster::{Controller, Parts};
 use kinds::SetKind;
-use schemas::definition;
 use kube::{Client, Config};
 use plan::election::Timing;
+use schemas::definition;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 

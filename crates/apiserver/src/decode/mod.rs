@@ -30,11 +30,7 @@ pub fn body(resource: &'static Resource, headers: &HeaderMap, body: &[u8], valid
 }
 
 /// The body as JSON text, whatever format it came in; `message` names what it is in protobuf, if it can come in that.
-fn as_json<'a>(
-    message: impl Fn() -> Option<&'static str>,
-    headers: &HeaderMap,
-    body: &'a [u8],
-) -> Result<Cow<'a, [u8]>, ApiError> {
+fn as_json<'a>(message: impl Fn() -> Option<&'static str>, headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, ApiError> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match content_type.split(';').next().unwrap_or_default().trim() {
         "" | "application/json" | "*/*" => Ok(Cow::Borrowed(body)),

@@ -71,16 +71,9 @@ static OPERATION: Message = Message {
     ],
     extensions: 13,
 };
-static RESPONSE: Message =
-    Message { fields: &[("description", 1, Text), ("schema", 2, Within(1, &SCHEMA_FORM))], extensions: 5 };
+static RESPONSE: Message = Message { fields: &[("description", 1, Text), ("schema", 2, Within(1, &SCHEMA_FORM))], extensions: 5 };
 static BODY: Message = Message {
-    fields: &[
-        ("description", 1, Text),
-        ("name", 2, Text),
-        ("in", 3, Text),
-        ("required", 4, Flag),
-        ("schema", 5, Form::Message(&SCHEMA)),
-    ],
+    fields: &[("description", 1, Text), ("name", 2, Text), ("in", 3, Text), ("required", 4, Flag), ("schema", 5, Form::Message(&SCHEMA))],
     extensions: 6,
 };
 static IN_QUERY: Message = Message {

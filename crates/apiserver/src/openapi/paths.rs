@@ -93,15 +93,15 @@ pub struct Operation {
 pub fn schema_of((group, version, kind): Kind) -> String {
     match kinds::registry::find_kind(group, version, kind) {
         Some(row) => row.codec.schema_name.to_owned(),
-        None => format!("io.k8s.api.{}.{version}.{kind}", word(group)),
+        None => format!("io.k8s.api.{}.{version}.{kind}", words(group)[0]),
     }
 }
 
-/// The word for a group in names.
-fn word(group: &str) -> &str {
-    match group.split('.').next().unwrap_or_default() {
-        "" => "core",
-        first => first,
+/// The words for a group in names: the first one says enough of a group of Kubernetes' own.
+fn words(group: &str) -> Vec<&str> {
+    match group {
+        "" => vec!["core"],
+        group => group.strip_suffix(".k8s.io").unwrap_or(group).split('.').collect(),
     }
 }
 
@@ -144,7 +144,7 @@ fn root(row: &Resource) -> String {
 
 /// `CoreV1`, `AppsV1`.
 fn prefix(row: &Resource) -> String {
-    [word(row.group), row.version].map(capitalized).concat()
+    words(row.group).into_iter().chain([row.version]).map(capitalized).collect()
 }
 
 fn capitalized(word: &str) -> String {
@@ -165,7 +165,7 @@ fn operation(row: &Resource, method: &'static str, action: &'static str, below: 
         method,
         action,
         id: format!("{done}{}{namespaced}{}{}", prefix(row), row.kind, capitalized(below)),
-        tag: format!("{}_{}", word(row.group), row.version),
+        tag: format!("{}_{}", words(row.group).join("_"), row.version),
         parameters: Vec::new(),
         body: None,
         answer: Some(row.codec.schema_name.to_owned()),

@@ -35,9 +35,7 @@ fn operation(operation: &Operation) -> Value {
         Some(schema) => (ANSWER, reference(schema)),
         None => (&["text/plain"][..], json!({"type": "string"})),
     };
-    let in_query = |&(name, of, description): &paths::Parameter| {
-        json!({"name": name, "in": "query", "description": description, "type": of, "uniqueItems": true})
-    };
+    let in_query = |&(name, of, description): &paths::Parameter| json!({"name": name, "in": "query", "description": description, "type": of, "uniqueItems": true});
     let body = operation.body.as_ref();
     let is_required = operation.method != "delete";
     let in_body = body.map(|(_, schema)| json!({"name": "body", "in": "body", "required": is_required, "schema": reference(schema)}));

@@ -55,9 +55,7 @@ fn operation(operation: &Operation) -> Value {
         Some(schema) => content(ANSWER, &reference(schema)),
         None => content(&["text/plain"], &json!({"type": "string"})),
     };
-    let in_query = |&(name, of, description): &paths::Parameter| {
-        json!({"name": name, "in": "query", "description": description, "schema": {"type": of, "uniqueItems": true}})
-    };
+    let in_query = |&(name, of, description): &paths::Parameter| json!({"name": name, "in": "query", "description": description, "schema": {"type": of, "uniqueItems": true}});
     let mut value = json!({
         "tags": [operation.tag],
         "operationId": operation.id,

@@ -29,9 +29,9 @@ pub fn is_known(resource: &Resource) -> bool {
 /// The name of a kind's message in the table.
 fn message_name(api_version: &str, kind: &str) -> String {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    let group = match group.split('.').next().unwrap_or_default() {
+    let group = match group {
         "" => "core",
-        first => first,
+        group => group.strip_suffix(".k8s.io").unwrap_or(group),
     };
     let of_kind = format!("api.{group}.{version}.{kind}");
     if table::message(&of_kind).is_some() { of_kind } else { format!("apimachinery.pkg.apis.meta.v1.{kind}") }

@@ -41,7 +41,8 @@ fn a_message_is_read_as_the_object_it_means_and_written_as_it_was() {
     let with_unset = [bytes(1, &[meta, unset].concat()), bytes(2, &data), vec![4 << 3, 0]].concat();
     assert_eq!(json("api.core.v1.ConfigMap", &enveloped("v1", "ConfigMap", &with_unset)), object);
     // In the order of the JSON text.
-    let text = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"conf","labels":{"app":"x"}},"data":{"k":"v"},"immutable":false}"#;
+    let text =
+        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"conf","labels":{"app":"x"}},"data":{"k":"v"},"immutable":false}"#;
     assert_eq!(from_json(text.as_bytes()).unwrap().unwrap(), enveloped("v1", "ConfigMap", &raw));
 }
 
@@ -91,6 +92,34 @@ fn every_message_that_is_referred_to_is_there() {
             }
         }
     }
+}
+
+/// The names of a message's fields, as they are in JSON.
+fn field_names(name: &str) -> HashSet<&'static str> {
+    let fields = &message(name).unwrap().0;
+    fields
+        .iter()
+        .flat_map(|field| match field.kind {
+            Kind::Message(inner) if field.name.is_empty() => field_names(inner),
+            _ => HashSet::from([field.name]),
+        })
+        .collect()
+}
+
+#[test]
+fn every_field_of_every_schema_has_a_number() {
+    let mut missing = Vec::new();
+    for (schema, definition) in schemas::bare() {
+        let Some(name) = message_of(&schema).filter(|name| message(name).is_some()) else { continue };
+        let properties = definition["properties"].as_object().cloned().unwrap_or_default();
+        let known = field_names(name);
+        // An object says its type in the envelope.
+        let is_kind = |field: &str| matches!(field, "apiVersion" | "kind") && !known.contains(field);
+        missing.extend(
+            properties.keys().filter(|field| !known.contains(field.as_str()) && !is_kind(field)).map(|field| format!("{name}.{field}")),
+        );
+    }
+    assert_eq!(missing, ["apimachinery.pkg.apis.meta.v1.ListMeta.shardInfo"], "alpha, and not served");
 }
 
 #[test]

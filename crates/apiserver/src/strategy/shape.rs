@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use kinds::merge_keys::{self, Rule};
 use kinds::Resource;
+use kinds::merge_keys::{self, Rule};
 use serde_json::Value;
 
 /// What a field holds.
@@ -67,9 +67,7 @@ pub fn child(shape: &Shape, key: &str) -> Shape {
 
 fn objects() -> &'static Objects {
     static OBJECTS: OnceLock<Objects> = OnceLock::new();
-    OBJECTS.get_or_init(|| {
-        schemas::bare().iter().map(|(name, schema)| (name.clone(), fields_of(name, schema))).collect()
-    })
+    OBJECTS.get_or_init(|| schemas::bare().iter().map(|(name, schema)| (name.clone(), fields_of(name, schema))).collect())
 }
 
 fn fields_of(schema_name: &str, schema: &Value) -> HashMap<String, Field> {

@@ -169,7 +169,8 @@ async fn requests_are_counted_under_upstreams_names() {
     let request = Request::builder().uri(format!("{CONFIG_MAPS}?watch=true")).body(Full::new(Bytes::new())).unwrap();
     let watch = harness.send(request, Identity::new("admin", &["system:masters"])).await;
     let page = harness.get("/metrics").await.text();
-    let labels = "component=\"apiserver\",group=\"\",resource=\"configmaps\",scope=\"resource\",subresource=\"\",verb=\"GET\",version=\"v1\"";
+    let labels =
+        "component=\"apiserver\",group=\"\",resource=\"configmaps\",scope=\"resource\",subresource=\"\",verb=\"GET\",version=\"v1\"";
     for line in [
         format!("apiserver_request_total{{{labels},dry_run=\"\",code=\"200\"}} 3"),
         format!("apiserver_request_total{{{labels},dry_run=\"\",code=\"404\"}} 1"),
