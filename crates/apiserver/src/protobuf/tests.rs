@@ -94,6 +94,15 @@ fn every_message_that_is_referred_to_is_there() {
     }
 }
 
+/// Alpha fields of features that are not there, whose numbers are not settled: they are left out of messages.
+const UNNUMBERED: [&str; 5] = [
+    "api.core.v1.PodSpec.schedulingGroup",
+    "api.core.v1.PodStatus.nodeAllocatableResourceClaimStatuses",
+    "api.core.v1.ResourceHealth.message",
+    "api.core.v1.VolumeMountStatus.volumeStatus",
+    "apimachinery.pkg.apis.meta.v1.ListMeta.shardInfo",
+];
+
 /// The names of a message's fields, as they are in JSON.
 fn field_names(name: &str) -> HashSet<&'static str> {
     let fields = &message(name).unwrap().0;
@@ -119,7 +128,8 @@ fn every_field_of_every_schema_has_a_number() {
             properties.keys().filter(|field| !known.contains(field.as_str()) && !is_kind(field)).map(|field| format!("{name}.{field}")),
         );
     }
-    assert_eq!(missing, ["apimachinery.pkg.apis.meta.v1.ListMeta.shardInfo"], "alpha, and not served");
+    missing.sort();
+    assert_eq!(missing, UNNUMBERED);
 }
 
 #[test]
@@ -180,10 +190,11 @@ impl Maker {
         // An object inside another has no type of its own on the wire.
         let is_kind = properties.get("metadata").is_some_and(|meta| schemas::reference(meta).is_some_and(|name| name.ends_with("Meta")));
         let mut object = Map::new();
-        for (name, property) in properties {
-            let is_type = is_kind && matches!(name.as_str(), "apiVersion" | "kind");
-            if !is_type && self.next(depth + 1) == 0 {
-                object.insert(name, self.value(&property, depth + 1));
+        for (field, property) in properties {
+            let is_type = is_kind && matches!(field.as_str(), "apiVersion" | "kind");
+            let is_told = !is_type && !UNNUMBERED.iter().any(|place| **place == format!("{}.{field}", &name["io.k8s.".len()..]));
+            if is_told && self.next(depth + 1) == 0 {
+                object.insert(field, self.value(&property, depth + 1));
             }
         }
         Value::Object(object)
