@@ -111,7 +111,7 @@ pub fn compressed(response: Response, accepts: bool) -> Response {
     }
     let (mut parts, bytes) = match whole(response) {
         Ok(taken) => taken,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     // Writing to a Vec can't fail.
@@ -129,7 +129,7 @@ pub fn in_protobuf(response: Response) -> Response {
     }
     let (mut parts, json) = match whole(response) {
         Ok(taken) => taken,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     match protobuf::from_json(&json) {
         Ok(Some(message)) => {
@@ -145,15 +145,15 @@ pub fn in_protobuf(response: Response) -> Response {
 }
 
 /// Takes a body that is there as a whole; a stream is given back.
-fn whole(response: Response) -> Result<(http::response::Parts, Bytes), Response> {
+fn whole(response: Response) -> Result<(http::response::Parts, Bytes), Box<Response>> {
     use http_body::Body as _;
     if response.body().size_hint().exact().is_none() {
-        return Err(response);
+        return Err(Box::new(response));
     }
     let (parts, body) = response.into_parts();
     match futures::FutureExt::now_or_never(body.collect()) {
         Some(Ok(read)) => Ok((parts, read.to_bytes())),
-        _ => Err(error(&ApiError::internal("a body that is there as a whole could not be read"))),
+        _ => Err(Box::new(error(&ApiError::internal("a body that is there as a whole could not be read")))),
     }
 }
 
