@@ -50,9 +50,12 @@ impl Service {
         B::Error: Into<respond::BodyError>,
     {
         let (parts, body) = request.into_parts();
-        // To a peer on this machine, compression costs more than it saves.
-        let remote = matches!(caller, Caller::Network { loopback: false, .. });
-        let gzip = remote && respond::accepts_gzip(&parts.headers);
+        let gzip = match caller {
+            Caller::InProcess(_) => false,
+            Caller::Network { loopback, .. } => {
+                (!loopback || self.shared.config.limits.local_compression) && respond::accepts_gzip(&parts.headers)
+            }
+        };
         let protobuf = media::prefers_protobuf(&parts.headers);
         let response = self.answer(parts, body, caller).await.unwrap_or_else(|error| respond::error(&error));
         respond::compressed(if protobuf { respond::in_protobuf(response) } else { response }, gzip)

@@ -131,13 +131,33 @@ async fn a_server_that_is_full_asks_to_come_again_and_watches_have_room_of_their
 }
 
 #[tokio::test]
-async fn a_peer_on_this_machine_gets_large_answers_as_they_are() {
-    let served = Served::start(Harness::new().await).await;
-    let object = json!({"metadata": {"name": "c"}, "data": {"text": "compressible ".repeat(20_000)}});
-    served.harness.ok("POST", CONFIG_MAPS, object).await;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(served.connect(false, true).await)).await.unwrap();
-    tokio::spawn(connection);
-    let request = http::Request::builder().uri(CONFIG_MAPS).header("host", "kubernetes").header("accept-encoding", "gzip");
-    let response = sender.send_request(request.body(Full::new(Bytes::new())).unwrap()).await.unwrap();
-    assert_eq!(response.headers().get("content-encoding"), None);
+async fn large_answers_are_compressed_for_who_takes_that_and_say_the_same() {
+    let harness = Harness::with(|config, _| config.limits.local_compression = true).await;
+    let served = Served::start(harness).await;
+    for number in 0..4 {
+        let object = json!({"metadata": {"name": format!("c-{number}")}, "data": {"text": "compressible ".repeat(4000)}});
+        served.harness.ok("POST", CONFIG_MAPS, object).await;
+    }
+    // The head, and the body as it came.
+    let ask = async |path: &str, encoding: &str| {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(served.connect(false, true).await)).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::builder().uri(path).header("host", "kubernetes").header("accept-encoding", encoding);
+        let response = sender.send_request(request.body(Full::new(Bytes::new())).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        (head.headers, body.collect().await.unwrap().to_bytes())
+    };
+    let (plain_head, plain) = ask(CONFIG_MAPS, "identity").await;
+    let (packed_head, packed) = ask(CONFIG_MAPS, "br, gzip;q=0.5").await;
+    assert_eq!((plain_head.get("content-encoding"), &packed_head["content-encoding"]), (None, &http::HeaderValue::from_static("gzip")));
+    assert_eq!(packed_head["vary"], "Accept-Encoding");
+    assert!(packed.len() * 20 < plain.len(), "{} of {}", packed.len(), plain.len());
+    let mut unpacked = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*packed), &mut unpacked).unwrap();
+    assert_eq!(unpacked, plain);
+    // A small answer is not worth it, and a stream is not kept back for it.
+    assert_eq!(ask("/version", "gzip").await.0.get("content-encoding"), None);
+    let watch = format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1&resourceVersion=0");
+    assert_eq!(ask(&watch, "gzip").await.0.get("content-encoding"), None);
 }
