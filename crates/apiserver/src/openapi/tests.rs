@@ -90,7 +90,7 @@ fn the_message_that_kubectl_reads_says_the_same_as_the_json() {
     assert_eq!(paths.len(), document["paths"].as_object().unwrap().len());
     let sets = paths.iter().find(|named| at(named, &[1]) == b"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}").unwrap();
     let patch = at(sets, &[2, 8]);
-    let in_query = parts(patch, 8).into_iter().filter_map(|item| Some(*parts(*parts(at(item, &[1]), 2).first()?, 3).first()?));
+    let in_query = parts(patch, 8).into_iter().filter_map(|item| parts(parts(at(item, &[1]), 2).first()?, 3).first().copied());
     let names: Vec<_> = in_query.map(|parameter| at(parameter, &[4])).collect();
     assert!(names.contains(&&b"fieldValidation"[..]) && names.contains(&&b"dryRun"[..]));
 }

@@ -156,7 +156,7 @@ impl Maker {
 
     fn value(&mut self, schema: &Value, depth: u64) -> Value {
         if let Some(name) = schemas::reference(schema) {
-            return self.named(&name.to_owned(), depth);
+            return self.named(name, depth);
         }
         let text = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default();
         match (text("type"), text("format")) {
