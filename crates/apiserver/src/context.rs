@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admit::Admission;
 use crate::auth::{Authenticator, Identity};
 use crate::config::Config;
+use crate::metrics::Metrics;
 
 /// What all requests share.
 pub struct Shared {
@@ -16,6 +17,7 @@ pub struct Shared {
     pub config: Config,
     pub admission: Admission,
     pub authenticator: Authenticator,
+    pub metrics: Metrics,
     /// Ends watches and streams when the server stops.
     pub closing: CancellationToken,
 }

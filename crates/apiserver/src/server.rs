@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::context::Shared;
 use crate::error::ApiError;
 use crate::expiry;
+use crate::metrics::Metrics;
 use crate::respond::Response;
 use crate::serve;
 use crate::service::{Caller, Service};
@@ -35,7 +36,7 @@ impl Server {
         let authenticator = Authenticator::new(Arc::clone(&store), Arc::clone(&config.token_key), config.issuer.clone());
         tokio::spawn(expiry::run(Arc::clone(&store), closing.clone()));
         let closes = Arc::new(closing.clone().drop_guard());
-        let shared = Shared { store, config, admission, authenticator, closing };
+        let shared = Shared { store, config, admission, authenticator, metrics: Metrics::default(), closing };
         Ok(Self { service: Service::new(Arc::new(shared)), _closes: closes })
     }
 

@@ -4,7 +4,6 @@
 //! This crate knows no clock, no I/O and no async runtime.
 
 pub mod columns;
-pub mod definition;
 pub mod extensions;
 pub mod gate;
 pub mod managed_fields;
@@ -14,6 +13,9 @@ pub mod object;
 pub mod ordinals;
 pub mod quantity;
 pub mod registry;
+mod schema_name;
+#[cfg(feature = "schemas")]
+pub mod schemas;
 pub mod selector;
 mod set_kind;
 

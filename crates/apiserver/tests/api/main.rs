@@ -12,3 +12,4 @@ mod objects;
 mod streams;
 mod tables;
 mod watches;
+mod wire;
