@@ -44,6 +44,7 @@ fn settled(set: StatefulSet) -> World {
         claims: Default::default(),
         revisions: Vec::new(),
         running_hooks: Default::default(),
+        hook_pods: Default::default(),
     };
     let mut run = Run::new(&present(World::new(observed, "2030-01-01T00:00:00Z".parse().unwrap()), None));
     assert_eq!(run.until_the_end(), Verdict::Completes);
