@@ -121,7 +121,8 @@ fn a_hook_that_is_a_pod_is_told_of_as_one_step() {
     present.world.annotate(kinds::gate::PRE_DELETE, &gate.to_string());
     let lines = lines(present);
     assert!(lines[1].starts_with("run the pre-delete hook of pod web-0 as pod web-0-hook-"), "{lines:?}");
-    let rest = ["delete web-0: its image changes", "create web-0 at revision v2", "wait for web-0 to become Ready", "then it is as desired"];
+    let rest =
+        ["delete web-0: its image changes", "create web-0 at revision v2", "wait for web-0 to become Ready", "then it is as desired"];
     assert_eq!(lines[2..], rest);
 }
 

@@ -67,7 +67,10 @@ fn seen(record: &Progress, pod: Arc<Pod>) -> Plan {
 }
 
 fn marked(plan: &Plan) -> Vec<(&'static str, Option<String>)> {
-    plan.actions.iter().find_map(|action| if let Action::MarkPod { annotations, .. } = action { Some(annotations.clone()) } else { None }).unwrap()
+    plan.actions
+        .iter()
+        .find_map(|action| if let Action::MarkPod { annotations, .. } = action { Some(annotations.clone()) } else { None })
+        .unwrap()
 }
 
 #[test]
@@ -88,7 +91,10 @@ fn a_try_is_put_on_record_before_its_pod_is_created() {
 fn the_pod_of_a_hook_belongs_to_the_pod_that_goes_and_is_told_of_it() {
     let hook = created(&plan(&updating(gated(json!({})), Some(&begun(0))), now())).unwrap();
     let labels = hook.metadata.labels.unwrap();
-    assert_eq!(labels, [("job", "leave"), ("steadfast.dev/hook-for", "web-2")].map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    assert_eq!(
+        labels,
+        [("job", "leave"), ("steadfast.dev/hook-for", "web-2")].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    );
     assert_eq!(hook.metadata.owner_references, Some(vec![owner("v1", "Pod", "web-2", "uid-web-2")]));
     let spec = hook.spec.unwrap();
     assert_eq!(spec.restart_policy.as_deref(), Some("Never"));
@@ -97,7 +103,10 @@ fn the_pod_of_a_hook_belongs_to_the_pod_that_goes_and_is_told_of_it() {
         variables.map(|variable| format!("{}={}", variable.name, variable.value.clone().unwrap_or_default())).collect::<Vec<_>>()
     };
     let told = ["POD_NAME=web-2", "POD_IP=10.0.0.9", "ORDINAL=2", "REASON=Update", "REPLICAS=3"];
-    assert_eq!((env(&spec.containers[0]), env(&spec.init_containers.unwrap()[0])), (told.map(String::from).into(), told.map(String::from).into()));
+    assert_eq!(
+        (env(&spec.containers[0]), env(&spec.init_containers.unwrap()[0])),
+        (told.map(String::from).into(), told.map(String::from).into())
+    );
     let own = ["POD_NAME=web-2", "POD_IP=10.0.0.9", "ORDINAL=2", "REPLICAS=3", "REASON=mine", "URL=http://$(POD_IP)"];
     assert_eq!(env(&spec.containers[1]), own, "what the template itself says stays");
 }
