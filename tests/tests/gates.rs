@@ -41,7 +41,7 @@ fn uid(cluster: &Cluster, pod: &str) -> String {
 }
 
 fn until_told(cluster: &Cluster, text: &str) {
-    cluster.until(text, || cluster.kubectl(&["get", "events", "--output", "yaml"]).contains(text));
+    cluster.until(text, || cluster.kubectl(&["get", "events", "--output", "jsonpath={.items[*].message}"]).contains(text));
 }
 
 #[test]
