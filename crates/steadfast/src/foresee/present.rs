@@ -59,8 +59,9 @@ impl Surroundings {
     fn neighbours(&self, set: &StatefulSet) -> Vec<Arc<Pod>> {
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let own = |pod: &Pod| {
-            controller(&pod.metadata) == set.metadata.uid.as_deref()
-                && ordinal_of(name, pod.metadata.name.as_deref().unwrap_or_default()).is_some()
+            let is_member = controller(&pod.metadata) == set.metadata.uid.as_deref()
+                && ordinal_of(name, pod.metadata.name.as_deref().unwrap_or_default()).is_some();
+            is_member || is_hook_pod(name, pod)
         };
         self.pods.iter().filter(|pod| !own(pod)).cloned().collect()
     }
