@@ -1,0 +1,109 @@
+//! Whether rules that someone grants go beyond those that they have, so that nobody gives away what they don't hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
+use super::Who;
+use super::rules::{ALL, covers_path};
+
+/// What of the granted rules is beyond those that are held, in the smallest parts.
+pub fn beyond(held: &[&PolicyRule], granted: &[PolicyRule]) -> Vec<PolicyRule> {
+    granted.iter().flat_map(parts).filter(|part| !held.iter().any(|rule| covers(rule, part))).collect()
+}
+
+/// The refusal of a grant, or nothing if all of it is held.
+pub fn refusal(who: Who<'_>, held: &[&PolicyRule], granted: &[PolicyRule]) -> Option<String> {
+    let missing = beyond(held, granted);
+    if missing.is_empty() {
+        return None;
+    }
+    let lines: BTreeSet<_> = compact(missing).iter().map(shown).collect();
+    let lines: Vec<_> = lines.into_iter().collect();
+    Some(format!(
+        "user {:?} (groups={}) is attempting to grant RBAC permissions not currently held:\n{}",
+        who.user,
+        list(who.groups),
+        lines.join("\n")
+    ))
+}
+
+/// A rule with one verb on one thing for each combination.
+fn parts(rule: &PolicyRule) -> Vec<PolicyRule> {
+    let one = |text: &String| Some(vec![text.clone()]);
+    let mut parts = Vec::new();
+    for verb in &rule.verbs {
+        let verbs = vec![verb.clone()];
+        for url in rule.non_resource_urls.iter().flatten() {
+            parts.push(PolicyRule { non_resource_urls: one(url), verbs: verbs.clone(), ..PolicyRule::default() });
+        }
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                let part =
+                    PolicyRule { api_groups: one(group), resources: one(resource), verbs: verbs.clone(), ..PolicyRule::default() };
+                match rule.resource_names.as_deref().unwrap_or_default() {
+                    [] => parts.push(part),
+                    names => parts.extend(names.iter().map(|name| PolicyRule { resource_names: one(name), ..part.clone() })),
+                }
+            }
+        }
+    }
+    parts
+}
+
+fn covers(rule: &PolicyRule, part: &PolicyRule) -> bool {
+    let names = rule.resource_names.as_deref().unwrap_or_default();
+    let wanted = part.resource_names.as_deref().unwrap_or_default();
+    holds(Some(&rule.verbs), Some(&part.verbs), |own, verb| own == verb)
+        && holds(rule.api_groups.as_ref(), part.api_groups.as_ref(), |own, group| own == group)
+        && holds(rule.resources.as_ref(), part.resources.as_ref(), covers_resource)
+        && holds(rule.non_resource_urls.as_ref(), part.non_resource_urls.as_ref(), covers_path)
+        && (names.is_empty() || !wanted.is_empty() && wanted.iter().all(|name| names.contains(name)))
+}
+
+fn holds(own: Option<&Vec<String>>, wanted: Option<&Vec<String>>, fits: impl Fn(&str, &str) -> bool) -> bool {
+    wanted.into_iter().flatten().all(|wanted| own.into_iter().flatten().any(|own| own == ALL || fits(own, wanted)))
+}
+
+fn covers_resource(own: &str, wanted: &str) -> bool {
+    let of_all = || wanted.split_once('/').zip(own.strip_prefix("*/")).is_some_and(|((_, part), own)| own == part);
+    own == wanted || of_all()
+}
+
+/// The same with the verbs on one resource in one rule.
+fn compact(parts: Vec<PolicyRule>) -> Vec<PolicyRule> {
+    let mut on_resources: BTreeMap<(Option<Vec<String>>, Option<Vec<String>>, Option<Vec<String>>), PolicyRule> = BTreeMap::new();
+    let mut others = Vec::new();
+    for part in parts {
+        if part.non_resource_urls.is_some() {
+            others.push(part);
+            continue;
+        }
+        let key = (part.api_groups.clone(), part.resources.clone(), part.resource_names.clone());
+        match on_resources.get_mut(&key) {
+            Some(rule) => rule.verbs.extend(part.verbs),
+            None => drop(on_resources.insert(key, part)),
+        }
+    }
+    others.extend(on_resources.into_values());
+    others
+}
+
+fn shown(rule: &PolicyRule) -> String {
+    let fields = [
+        ("APIGroups", rule.api_groups.as_deref()),
+        ("Resources", rule.resources.as_deref()),
+        ("NonResourceURLs", rule.non_resource_urls.as_deref()),
+        ("ResourceNames", rule.resource_names.as_deref()),
+        ("Verbs", Some(rule.verbs.as_slice())),
+    ];
+    let said = fields.into_iter().filter_map(|(name, values)| Some((name, values.filter(|values| !values.is_empty())?)));
+    let said: Vec<_> = said.map(|(name, values)| format!("{name}:{}", list(values))).collect();
+    format!("{{{}}}", said.join(", "))
+}
+
+/// `["a" "b"]`.
+fn list(texts: &[String]) -> String {
+    let quoted: Vec<_> = texts.iter().map(|text| format!("{text:?}")).collect();
+    format!("[{}]", quoted.join(" "))
+}
