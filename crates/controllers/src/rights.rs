@@ -28,7 +28,7 @@ const NAMESPACES: Right = right("", "namespaces", VIEW);
 
 /// The sets stand here under Kubernetes' name.
 const STATEFUL_SET: &[Right] = &[
-    right("apps", "statefulsets", &["get", "list", "watch"]),
+    right("apps", "statefulsets", &["get", "list", "update", "watch"]),
     right("apps", "statefulsets/status", &["update"]),
     right("apps", "controllerrevisions", &["create", "delete", "list", "patch", "watch"]),
     right("", "pods", &["create", "delete", "list", "patch", "update", "watch"]),

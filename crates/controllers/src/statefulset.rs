@@ -93,7 +93,7 @@ impl StatefulSets {
         if let Some(waiting) = &plan.waiting_on {
             tracing::debug!(set = %key, %waiting, "planned");
         }
-        self.report_conflicts(&set, &plan);
+        self.report_oddities(&set, &plan);
         let (written, result) = self.execute(&set, &plan).await;
         let seen = self.see_writes(key, written).await;
         result.and(seen)?;
@@ -144,7 +144,9 @@ impl Controller for StatefulSets {
             match self.round(key).await? {
                 None => return Ok(Outcome::done()),
                 Some(plan) if plan.actions.is_empty() => {
-                    return Ok(Outcome { recheck_after: plan.recheck_at.map(|at| self.clock.until(at)) });
+                    return Ok(Outcome {
+                        recheck_after: plan.recheck_at.into_iter().chain(plan.deadline).min().map(|at| self.clock.until(at)),
+                    });
                 }
                 Some(_) => {}
             }

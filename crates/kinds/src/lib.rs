@@ -5,17 +5,21 @@
 
 pub mod columns;
 pub mod definition;
+pub mod extensions;
 pub mod managed_fields;
 pub mod merge_keys;
 pub mod names;
 pub mod object;
+pub mod ordinals;
 pub mod quantity;
 pub mod registry;
 pub mod selector;
 mod set_kind;
 
+pub use extensions::Extensions;
 pub use names::{ObjectKey, Ordinal, Uid};
 pub use object::{Codec, Decoded, Object};
+pub use ordinals::Ordinals;
 pub use quantity::Quantity;
 pub use registry::{Resource, Scope};
 pub use selector::Selector;

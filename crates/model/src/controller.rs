@@ -153,6 +153,7 @@ fn kind_of(action: &Action) -> Kind {
         Action::AdoptRevision { .. } | Action::CreateRevision(_) | Action::RenumberRevision { .. } | Action::DeleteRevision { .. } => {
             Kind::Revisions
         }
+        Action::RollBack { .. } => Kind::Set,
         Action::CreateClaim { .. } | Action::UpdateClaim { .. } => Kind::Claims,
         Action::AdoptPod { .. }
         | Action::ReleasePod { .. }

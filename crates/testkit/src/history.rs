@@ -87,6 +87,7 @@ impl Objects {
 
     fn observed(&self) -> Option<Observed> {
         Some(Observed {
+            kind: Default::default(),
             set: self.set.clone()?,
             pods: self.pods.values().cloned().collect(),
             claims: self.claims.clone(),

@@ -211,6 +211,55 @@ async fn a_set_of_six_comes_up_and_goes_with_its_namespace() {
     assert!(secrets.items.is_empty() && informers.pods.list().is_empty());
 }
 
+fn condition(set: &StatefulSet, kind: &str) -> (String, String) {
+    let conditions = set.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let found = conditions.into_iter().find(|condition| condition.type_ == kind);
+    found.map(|condition| (condition.status.clone(), condition.message.clone().unwrap_or_default())).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn an_update_that_fits_nowhere_stalls_and_is_taken_back_and_conditions_of_others_stay() {
+    let cluster = Cluster::start().await;
+    six(&cluster).await;
+    let sets = Api::<StatefulSet>::namespaced(cluster.admin.clone(), "shop");
+    let informers = &cluster.informers;
+    let says =
+        |kind: &'static str, status: &'static str| move |all: &[Arc<StatefulSet>]| all.iter().any(|set| condition(set, kind).0 == status);
+    until(&informers.statefulsets, "available", says("Available", "True")).await;
+
+    let foreign = json!({"status": {"conditions": [{"type": "BackedUp", "status": "True"}]}});
+    sets.patch_status("redis", &PatchParams::default(), &Patch::Strategic(foreign)).await.unwrap();
+    let container = json!([{"name": "redis", "resources": {"requests": {"cpu": "1000"}}}]);
+    let update = json!({"metadata": {"annotations": {"steadfast.dev/progress-deadline-seconds": "1"}},
+        "spec": {"template": {"spec": {"containers": container}}}});
+    sets.patch("redis", &PatchParams::default(), &Patch::Strategic(update)).await.unwrap();
+    until(&informers.statefulsets, "stalled", says("Stalled", "True")).await;
+    let stalled = sets.get("redis").await.unwrap();
+    let message = condition(&stalled, "Stalled").1;
+    assert!(message.starts_with("waits for redis-5 to become Ready: ") && message.contains("Insufficient cpu"), "{message}");
+
+    let wish = json!({"metadata": {"annotations": {"steadfast.dev/auto-rollback": "true"}}});
+    sets.patch("redis", &PatchParams::default(), &Patch::Merge(wish)).await.unwrap();
+    let back = |set: &Arc<StatefulSet>| {
+        let status = set.status.clone().unwrap_or_default();
+        status.current_revision == status.update_revision && status.ready_replicas == Some(6) && condition(set, "Stalled").0 == "False"
+    };
+    until(&informers.statefulsets, "back", |all| all.iter().any(back)).await;
+    let set = sets.get("redis").await.unwrap();
+    assert_eq!(
+        set.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers[0].resources.as_ref().and_then(|all| all.requests.clone()),
+        None
+    );
+    assert_eq!(condition(&set, "BackedUp").0, "True");
+    let events = Api::<k8s_openapi::api::core::v1::Event>::namespaced(cluster.admin.clone(), "shop");
+    let told = async {
+        while !events.list(&Default::default()).await.unwrap().items.iter().any(|event| event.reason.as_deref() == Some("RolledBack")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("an event tells of it");
+}
+
 fn serves(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");

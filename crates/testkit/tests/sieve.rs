@@ -98,6 +98,7 @@ async fn tell(foundation: &Foundation, story: &Story, perturbation: Perturbation
     let wire = Wire::new(perturbation, cluster.store.clone());
     let sets = Api::<StatefulSet>::namespaced(cluster.admin.clone(), NAMESPACE);
     let first: StatefulSet = serde_json::from_value(story.set.clone()).unwrap();
+    let mut generation = Some(1);
     cluster.control(wire.clone());
     if story.change.is_none() {
         wire.arm();
@@ -106,9 +107,9 @@ async fn tell(foundation: &Foundation, story: &Story, perturbation: Perturbation
     if let Some(change) = &story.change {
         reach(&cluster, &wire, |set| ready(set) == 3 && is_current(set)).await?;
         wire.arm();
-        sets.patch(SET, &PatchParams::default(), &Patch::Strategic(change)).await.unwrap();
+        generation = sets.patch(SET, &PatchParams::default(), &Patch::Strategic(change)).await.unwrap().metadata.generation;
     }
-    reach(&cluster, &wire, story.end).await?;
+    reach(&cluster, &wire, |set| set.metadata.generation == generation && (story.end)(set)).await?;
     claims_are_right(&cluster).await?;
     judge(&*cluster.store).await?;
     Ok(wire.counts())
@@ -141,10 +142,13 @@ async fn claims_are_right(cluster: &Cluster) -> Result<(), String> {
     if right.await { Ok(()) } else { Err(format!("claims {:?}", cluster.informers.claims.list())) }
 }
 
-/// Everything that can go wrong in a story of so many writes and events.
-fn perturbations((writes, events): Counts) -> Vec<Perturbation> {
+/// Everything that can go wrong in a story of so many writes and events. Every older list is shown after the last write, and
+/// after each write the one before; `thorough` is every older list after every write.
+fn perturbations((writes, events): Counts, thorough: bool) -> Vec<Perturbation> {
     let crashes = (1..=writes).map(|write| Perturbation::Crash { write });
-    let old = (1..=writes).flat_map(|write| (0..write).map(move |list| Perturbation::OldLists { write, list }));
+    let pairs = (1..=writes).flat_map(|write| (0..write).map(move |list| (write, list)));
+    let old = pairs.filter(|(write, list)| thorough || *write == writes || list + 1 == *write);
+    let old = old.map(|(write, list)| Perturbation::OldLists { write, list });
     let missed =
         (1..=events).flat_map(|event| [Perturbation::Broken { event }, Perturbation::Expired { event }, Perturbation::Lost { event }]);
     crashes.chain(old).chain(missed).collect()
@@ -155,7 +159,8 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Runs a story with every perturbation, or with the one that was asked for: `STEADFAST_SIEVE=scale:crash-3`.
+/// Runs a story with every perturbation, or with the one that was asked for: `STEADFAST_SIEVE=scale:crash-3`. With
+/// `STEADFAST_SIEVE=all`, also with every older list after every write.
 fn sift(name: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let story = stories().into_iter().find(|story| story.name == name).unwrap();
@@ -167,13 +172,15 @@ fn sift(name: &str) {
             panic!("{broken}\nreplay it with:\n  STEADFAST_SIEVE={name}:{perturbation} cargo test -p testkit --test sieve {name}")
         })
     };
-    if let Some(asked) = asked {
+    let thorough = asked.as_deref() == Some("all");
+    if let Some(asked) = asked.filter(|_| !thorough) {
         let Some(perturbation) = asked.strip_prefix(&format!("{name}:")) else { return };
         run(perturbation.parse().unwrap());
         return;
     }
     let counts = run(Perturbation::Nothing);
-    let all = perturbations(counts);
+    assert!(counts.0 > 0 && counts.1 > 0, "nothing happened in the story {name}");
+    let all = perturbations(counts, thorough);
     for perturbation in &all {
         run(*perturbation);
     }

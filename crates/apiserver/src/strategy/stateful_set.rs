@@ -1,5 +1,7 @@
 //! StatefulSets.
 
+mod extensions;
+
 use k8s_openapi::api::apps::v1::{
     RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy,
 };
@@ -11,8 +13,6 @@ use crate::field::{FieldError, Path};
 
 const FROZEN: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
 const ROLLING: &str = "RollingUpdate";
-/// The label of a pod's revision holds the set's name, a dash and a hash of ten characters, and has room for 63.
-const LONGEST_NAME: usize = 52;
 const ON_DELETE: &str = "OnDelete";
 
 /// The rules of StatefulSets.
@@ -49,15 +49,19 @@ impl Strategy for StatefulSets {
         let mut errors = validate_spec(&spec);
         let service = Path::new("spec").child("serviceName");
         errors.extend(check::maybe_named(service, spec.service_name.as_ref(), names::dns_label));
+        errors.extend(extensions::annotations(set, None));
+        errors.extend(extensions::pod_names(set, None));
         errors
     }
 
     fn validate_update(&self, set: &StatefulSet, old: &StatefulSet) -> Vec<FieldError> {
+        let beyond = extensions::annotations(set, Some(old)).into_iter().chain(extensions::pod_names(set, Some(old)));
         let (spec, old) = (set.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
         let mut errors = validate_spec(&spec);
         if !check::same(&with_mutable_fields_of(spec, &old), &old) {
             errors.push(FieldError::forbidden(Path::new("spec"), FROZEN));
         }
+        errors.extend(beyond);
         errors
     }
 
@@ -68,16 +72,6 @@ impl Strategy for StatefulSets {
 
     fn validate_name(&self, name: &str) -> Option<String> {
         names::dns_label(name)
-    }
-
-    fn warnings(&self, set: &StatefulSet) -> Vec<String> {
-        let length = set.metadata.name.as_deref().map_or(0, str::len);
-        let warning = || {
-            format!(
-                "metadata.name: must be no more than {LONGEST_NAME} bytes, or the label controller-revision-hash of its pods is too long and none can be created"
-            )
-        };
-        (length > LONGEST_NAME).then(warning).into_iter().collect()
     }
 }
 

@@ -366,11 +366,47 @@ fn grace_is_given_to_pods_on_a_node_only() {
 }
 
 #[test]
-fn a_name_too_long_for_the_labels_of_its_pods_is_warned_of() {
-    let strategy = of(resource("statefulsets"));
-    let named = |length: usize| with(set(), "/metadata/name", json!("x".repeat(length)));
-    assert_eq!(strategy.warnings(prepared("statefulsets", named(52)).as_ref()), Vec::<String>::new());
-    assert_eq!(strategy.warnings(prepared("statefulsets", named(53)).as_ref()).len(), 1);
+fn a_set_may_want_only_pods_whose_names_fit() {
+    let sized = |length: usize, replicas: i32| {
+        let named = with(set(), "/metadata/name", json!("x".repeat(length)));
+        with(named, "/spec/replicas", json!(replicas))
+    };
+    let starting = |length, replicas, start: i32| with(sized(length, replicas), "/spec/ordinals", json!({"start": start}));
+    let reserving = |length, replicas, reserved: &str| {
+        with(sized(length, replicas), "/metadata/annotations", json!({"steadfast.dev/reserved-ordinals": reserved}))
+    };
+    for good in [sized(61, 10), sized(60, 100), sized(63, 0), starting(60, 2, 98), reserving(61, 9, "3")] {
+        assert_eq!(refused("statefulsets", good.clone()), Vec::<String>::new(), "{good}");
+    }
+    for bad in [sized(62, 1), sized(61, 11), starting(60, 2, 99), reserving(61, 10, "3")] {
+        assert_eq!(refused("statefulsets", bad.clone()), ["metadata.name: Invalid"], "{bad}");
+    }
+    let replicas = ["spec.replicas: Invalid"];
+    assert_eq!(refused_update("statefulsets", sized(61, 10), sized(61, 11)), replicas);
+    assert_eq!(refused_update("statefulsets", sized(61, 10), starting(61, 10, 1)), replicas);
+    assert_eq!(refused_update("statefulsets", sized(61, 10), reserving(61, 10, "4")), replicas);
+    assert_eq!(refused_update("statefulsets", sized(61, 10), sized(61, 9)), Vec::<String>::new());
+    // One that wants too much already can be mended, and scaled in by steps.
+    assert_eq!(refused_update("statefulsets", sized(61, 20), sized(61, 15)), Vec::<String>::new());
+}
+
+#[test]
+fn annotations_that_are_read_must_be_well_formed() {
+    let annotated = |key: &str, value: &str| with(set(), "/metadata/annotations", json!({key: value}));
+    for (key, good, bad) in [
+        ("progress-deadline-seconds", "30", "30s"),
+        ("auto-rollback", "true", "on"),
+        ("update-order", "role=replica,*,@a.b/c=d", "replica"),
+        ("reserved-ordinals", "1,3-5", "5-3"),
+        ("paused", "false", ""),
+    ] {
+        let key = format!("steadfast.dev/{key}");
+        assert_eq!(refused("statefulsets", annotated(&key, good)), Vec::<String>::new(), "{key}");
+        let path = format!("metadata.annotations[{key}]: Invalid");
+        assert_eq!(refused("statefulsets", annotated(&key, bad)), [path.as_str()]);
+        assert_eq!(refused_update("statefulsets", set(), annotated(&key, bad)), [path.as_str()]);
+        assert_eq!(refused_update("statefulsets", annotated(&key, bad), annotated(&key, bad)), Vec::<String>::new());
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kinds::ObjectKey;
-use plan::statefulset::{Observed, claim_names};
+use plan::statefulset::{Observed, claim_names, revision_prefix};
 
 use super::StatefulSets;
 
@@ -32,7 +32,7 @@ impl StatefulSets {
     }
 
     fn observed_revisions(&self, set: &StatefulSet, namespace: &str, uid: &str) -> Vec<Arc<ControllerRevision>> {
-        let prefix = format!("{}-", set.metadata.name.as_deref().unwrap_or_default());
+        let prefix = revision_prefix(set.metadata.name.as_deref().unwrap_or_default());
         let mut revisions = self.revisions.owned_by(uid);
         revisions.extend(self.revisions.orphans(namespace));
         revisions.extend(self.revisions.with_prefix(namespace, &prefix));

@@ -1,6 +1,7 @@
 //! What users are told, in upstream's words.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use kinds::extensions::Malformed;
 use plan::statefulset::{Action, Plan, status_differs};
 
 use super::StatefulSets;
@@ -12,18 +13,23 @@ impl StatefulSets {
     pub(super) fn report(&self, set: &StatefulSet, action: &Action, result: &Result<(), ReconcileError>) {
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let Some((reason, message)) = describe(name, action, result.as_ref().err()) else { return };
-        let severity = if result.is_ok() { Severity::Normal } else { Severity::Warning };
+        let is_good = result.is_ok() && !matches!(action, Action::RollBack { .. });
+        let severity = if is_good { Severity::Normal } else { Severity::Warning };
         self.events.record(set, severity, reason, message);
     }
 
-    /// Tells of claims that don't follow the policy, when something else changes as well.
-    pub(super) fn report_conflicts(&self, set: &StatefulSet, plan: &Plan) {
+    /// Tells of claims that don't follow the policy, and of annotations that are not followed, when something else changes.
+    pub(super) fn report_oddities(&self, set: &StatefulSet, plan: &Plan) {
         if plan.actions.is_empty() && !status_differs(set.status.as_ref(), &plan.status) {
             return;
         }
         for claim in &plan.conflicts {
             let message = format!("PersistentVolumeClaim {claim} has another controller; the retention policy is not applied to it");
             self.events.record(set, Severity::Warning, "ConflictingController", message);
+        }
+        for Malformed { annotation, value, reason } in &plan.malformed {
+            let message = format!("Annotation {annotation} is not followed: {value:?}: {reason}");
+            self.events.record(set, Severity::Warning, "MalformedAnnotation", message);
         }
     }
 }
@@ -46,7 +52,18 @@ fn describe(set: &str, action: &Action, error: Option<&ReconcileError>) -> Optio
                 }
             }
         }
+        // The set was changed meanwhile: the next round decides anew.
+        Action::RollBack { .. } if error.is_some_and(ReconcileError::is_stale) => None,
+        Action::RollBack { from, to, because, .. } => Some(of_rollback(set, [from, to], because, error)),
         _ => None,
+    }
+}
+
+fn of_rollback(set: &str, [from, to]: [&str; 2], because: &str, error: Option<&ReconcileError>) -> (&'static str, String) {
+    let what = format!("StatefulSet {set} from revision {from} to {to}, as {because}");
+    match error {
+        None => ("RolledBack", format!("Rolled back {what}")),
+        Some(error) => ("FailedRollback", format!("Roll back {what} failed error: {error}")),
     }
 }
 

@@ -46,6 +46,13 @@ impl Sets {
         }
     }
 
+    /// Writes the version of the set that is given.
+    pub(super) async fn replace(&self, name: &str, params: &PostParams, set: &StatefulSet) -> kube::Result<StatefulSet> {
+        let request = self.requests.replace(name, params, self.kind.write(set)).map_err(kube::Error::BuildRequest)?;
+        let text = self.client.request_text(request).await?;
+        self.read(&text)
+    }
+
     /// Writes the status of the version of the set that is given.
     pub(super) async fn replace_status(&self, name: &str, params: &PostParams, set: &StatefulSet) -> kube::Result<StatefulSet> {
         let request = self.requests.replace_subresource("status", name, params, self.kind.write(set));

@@ -131,7 +131,11 @@ impl<'a> Judge<'a> {
             Action::CreateRevision(revision) => self.new_revision(revision),
             Action::RenumberRevision { name, number, .. } => self.renumbering(name, *number),
             Action::DeleteRevision { name, .. } => self.revision_deletion(name),
-            Action::AdoptRevision { .. } | Action::AdoptPod { .. } | Action::ReleasePod { .. } | Action::UpdatePod { .. } => Ok(()),
+            Action::RollBack { .. }
+            | Action::AdoptRevision { .. }
+            | Action::AdoptPod { .. }
+            | Action::ReleasePod { .. }
+            | Action::UpdatePod { .. } => Ok(()),
         }
     }
 
@@ -166,6 +170,12 @@ impl<'a> Judge<'a> {
             }
             None => 1,
         }
+    }
+
+    /// Whether the set controls a pod.
+    fn is_own(&self, pod: &Pod) -> bool {
+        let mut owners = pod.metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == self.observed.set.metadata.uid.as_ref())
     }
 
     /// Whether a pod serves and will go on.

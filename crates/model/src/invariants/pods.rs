@@ -12,7 +12,7 @@ impl Judge<'_> {
         let reasons: Vec<_> = plan.actions.iter().filter_map(reason).collect();
         let updates = reasons.iter().filter(|reason| matches!(reason, DeleteReason::Outdated { .. })).count();
         let most = if updates == reasons.len() { self.max_unavailable() } else { 1 };
-        let moderate = created <= 1 && (created == 0 || reasons.is_empty()) && reasons.len() <= most;
+        let moderate = created <= self.absent_from_batch() + 1 && (created == 0 || reasons.is_empty()) && reasons.len() <= most;
         require(!self.is_ordered() || moderate, Invariant::OneAtATime, || {
             format!("{created} pods are created and {} deleted in one plan", reasons.len())
         })?;
@@ -74,11 +74,17 @@ impl Judge<'_> {
         require(!self.pods.contains_key(&ordinal), Invariant::OnePodPerOrdinal, || {
             format!("{name} is created while there is a pod of this name")
         })?;
-        let lower = (self.range().start..ordinal).find(|lower| !self.serves(*lower));
-        require(!self.is_ordered() || lower.is_none(), Invariant::OrderedReady, || {
-            format!("{name} is created while {lower:?} does not serve")
+        let lower: Vec<_> = (self.range().start..ordinal).filter(|lower| !self.serves(*lower)).collect();
+        require(!self.is_ordered() || lower.len() <= self.absent_from_batch(), Invariant::OrderedReady, || {
+            format!("{name} is created while {lower:?} do not serve")
         })?;
         self.revision_of_new_pod(ordinal, pod)
+    }
+
+    /// How many replicas may be absent below one that is created: the rest of a batch that an update took down together.
+    fn absent_from_batch(&self) -> usize {
+        let rolls_out = self.update_revision().is_some() && self.current_revision() != self.update_revision();
+        if rolls_out { self.max_unavailable() - 1 } else { 0 }
     }
 
     /// A pod that is about to be deleted: not one that is on its way, and only for a reason.
@@ -99,7 +105,8 @@ impl Judge<'_> {
 
     /// From the top, while all that stay serve, the highest first.
     fn scale_down(&self, ordinal: u32, pod: &Pod) -> Verdict {
-        let higher = self.pods.keys().find(|other| **other > ordinal && !self.range().contains(other));
+        let higher = self.pods.iter().find(|(other, pod)| **other > ordinal && !self.range().contains(other) && self.is_own(pod));
+        let higher = higher.map(|(other, _)| other);
         let absent = self.range().find(|replica| !self.serves(*replica));
         require(!self.is_ordered() || (higher.is_none() && absent.is_none()), Invariant::OrderedReady, || {
             format!("{} goes while {higher:?} is there and {absent:?} does not serve", name_of(pod))

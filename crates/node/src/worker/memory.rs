@@ -12,6 +12,9 @@ use crate::container::specification::{container_id, parse_container_id};
 use crate::operations::PreparedImage;
 use crate::volumes::Prepared;
 
+/// So much of what a probe found gets into the pod's status.
+const LONGEST_PROBE_MESSAGE: usize = 256;
+
 /// One pod's state on the node. Owned and changed by its worker alone.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -110,6 +113,16 @@ impl Memory {
     pub fn failed(&mut self, action: Action, reason: &str, message: String, now: Timestamp) {
         let count = self.failures.get(&action).map_or(0, |failure| failure.count) + 1;
         self.failures.insert(action, Failure { reason: reason.to_owned(), message, count, at: now });
+    }
+
+    /// A probe failed so many times in a row.
+    pub fn kept_back(&mut self, name: &str, kind: Kind, times: u32, message: &str) {
+        let message: String = message.trim().chars().take(LONGEST_PROBE_MESSAGE).collect();
+        let how_often = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+        let failure = format!("{} probe failed {how_often}: {message}", kind.name().to_lowercase());
+        if kind != Kind::Liveness {
+            self.containers.entry(name.to_owned()).or_default().probe_failure = Some(failure);
+        }
     }
 
     /// A newer verdict of a probe.

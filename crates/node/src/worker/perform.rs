@@ -205,13 +205,16 @@ impl Worker {
         let Some(prober) = self.memory.probers.get_mut(&key).filter(|_| same) else { return };
         let outcome = if found.is_ok() { Outcome::Success } else { Outcome::Failure };
         let effect = prober.record(outcome, began, Timestamp::now());
-        let verdict = prober.verdict();
+        let (verdict, failures) = (prober.verdict(), prober.failures_to_tell());
         if effect.changed {
             self.memory.judged(name, kind, verdict);
         }
         if let Err(message) = found
             && effect.unhealthy
         {
+            if let Some(times) = failures {
+                self.memory.kept_back(name, kind, times, &message);
+            }
             let text = format!("{} probe failed: {message}", kind.name());
             self.shared.log(&self.pod).event(self.container(name).as_ref(), Warning, "Unhealthy", text);
         }

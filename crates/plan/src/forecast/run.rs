@@ -83,7 +83,7 @@ pub struct Totals {
 /// Tells what would become of a set.
 pub fn foresee(present: Present) -> Forecast {
     let mut run = Run::new(&present);
-    let verdict = run.to_the_end();
+    let verdict = run.until_the_end();
     run.finish(present, verdict)
 }
 
@@ -120,7 +120,7 @@ impl Run {
         }
     }
 
-    fn to_the_end(&mut self) -> Verdict {
+    fn until_the_end(&mut self) -> Verdict {
         for _ in 0..MOST_ROUNDS {
             let plan = plan(&self.world.observed(), self.world.now);
             self.look_at_budgets(&plan);

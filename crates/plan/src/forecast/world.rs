@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec, StatefulSetStatus};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::{Metadata, Resource};
 use kinds::SetKind;
@@ -68,6 +68,7 @@ impl World {
                 pod.status.get_or_insert_default().phase = Some("Pending".to_owned());
                 insert(&mut self.pods, pod, version, now)
             }
+            Action::RollBack { resource_version, template, .. } => self.roll_back(resource_version, template),
             Action::AdoptRevision { name, resource_version, owners } => {
                 self.revise(name, resource_version, version, |revision| own(revision, owners))
             }
@@ -132,6 +133,19 @@ impl World {
             change(set.spec.get_or_insert_default());
             set.metadata.generation = Some(set.metadata.generation.unwrap_or(0).saturating_add(1));
         });
+    }
+
+    /// Sets an annotation of the set, which is no change of the specification.
+    pub fn annotate(&mut self, key: &str, value: &str) {
+        self.change_set(|set| drop(set.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned())));
+    }
+
+    fn roll_back(&mut self, resource_version: &str, template: &PodTemplateSpec) -> Result<(), Refused> {
+        if self.set.metadata.resource_version.as_deref().unwrap_or_default() != resource_version {
+            return Err(Refused::Conflict { kind: "StatefulSet", name: self.set.metadata.name.clone().unwrap_or_default() });
+        }
+        self.change_spec(|spec| spec.template = template.clone());
+        Ok(())
     }
 
     /// Changes a pod, if it is there; whether it is.

@@ -85,11 +85,18 @@ fn containers_ready(observed: &Observed<'_>, phase: &str) -> Verdict {
     }
 }
 
+/// Adds what a probe found, which upstream tells in events only.
+fn with_probe_failure(observed: &Observed<'_>, verdict: Verdict) -> Verdict {
+    let failure = units(observed).find_map(|unit| Some(format!("container {}: {}", unit.name(), unit.probe_failure()?)));
+    let message = [verdict.message, failure].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    Verdict { message: Some(message).filter(|message| !message.is_empty()), ..verdict }
+}
+
 /// The containers are ready, and so says every readiness gate.
 fn ready(observed: &Observed<'_>, recorded: &[PodCondition], phase: &str) -> Verdict {
     let containers = containers_ready(observed, phase);
     if !containers.holds {
-        return containers;
+        return with_probe_failure(observed, containers);
     }
     let gates = observed.spec().and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();
     let open = |gate: &str| match recorded.iter().find(|condition| condition.type_ == gate) {

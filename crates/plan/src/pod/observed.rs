@@ -59,6 +59,8 @@ pub struct Container {
     pub startup: Option<bool>,
     pub readiness: Option<bool>,
     pub liveness: Option<bool>,
+    /// What the probe that keeps the running attempt from being ready said: `readiness probe failed 4 times: ...`.
+    pub probe_failure: Option<String>,
     pub post_start: Hook,
     /// The running attempt is being stopped.
     pub stop: Option<Stop>,

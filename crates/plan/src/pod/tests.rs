@@ -381,6 +381,24 @@ fn a_failed_liveness_probe_restarts_the_container() {
 }
 
 #[test]
+fn a_pod_says_which_probe_keeps_it_from_being_ready() {
+    let mut world = World::new(json!({ "containers": [{ "name": "main", "readinessProbe": {} }] }));
+    world.settle();
+    world.container("main").probe_failure = Some("readiness probe failed 4 times: no route".to_owned());
+    world.settle();
+    let told = |world: &World, kind: &str| {
+        let conditions = world.status().conditions.as_ref().unwrap();
+        conditions.iter().find(|condition| condition.type_ == kind).unwrap().message.clone()
+    };
+    let unready = "containers with unready status: [main]";
+    assert_eq!(told(&world, "Ready").unwrap(), format!("{unready}; container main: readiness probe failed 4 times: no route"));
+    assert_eq!(told(&world, "ContainersReady").unwrap(), unready);
+    world.container("main").readiness = Some(true);
+    world.settle();
+    assert_eq!(told(&world, "Ready"), None);
+}
+
+#[test]
 fn readiness_waits_for_startup_and_for_the_gates() {
     let mut world = World::new(json!({
         "readinessGates": [{ "conditionType": "example.com/in-service" }],

@@ -53,6 +53,7 @@ const UNSEEN: &Container = &Container {
     startup: None,
     readiness: None,
     liveness: None,
+    probe_failure: None,
     post_start: Hook::Pending,
     stop: None,
 };
@@ -114,6 +115,12 @@ impl Unit<'_> {
         let hook_over = !self.has_post_start() || self.seen.post_start == Hook::Done;
         let probe_over = self.spec.startup_probe.is_none() || self.seen.startup == Some(true);
         self.seen.running().is_some() && hook_over && probe_over
+    }
+
+    /// What its probes say while it runs and is not ready.
+    pub fn probe_failure(&self) -> Option<&str> {
+        let is_kept_back = self.role != Role::Init && self.seen.running().is_some() && !self.is_ready();
+        self.seen.probe_failure.as_deref().filter(|_| is_kept_back)
     }
 
     pub fn is_ready(&self) -> bool {

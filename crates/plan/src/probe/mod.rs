@@ -126,6 +126,11 @@ impl Prober {
         self.verdict
     }
 
+    /// How many failures came in a row, when that is news: after 1, 2, 4, 8 ... of them.
+    pub fn failures_to_tell(&self) -> Option<u32> {
+        self.row.and_then(|(outcome, times)| (outcome == Outcome::Failure && times.is_power_of_two()).then_some(times))
+    }
+
     /// Takes the result of the run that began at `began` and ended `now`.
     pub fn record(&mut self, outcome: Outcome, began: Timestamp, now: Timestamp) -> Effect {
         let counts = outcome == Outcome::Success || self.counted_at.is_none_or(|last| later(last, self.schedule.period) <= now);

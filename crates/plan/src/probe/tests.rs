@@ -66,6 +66,17 @@ fn liveness_counts_every_failure_and_keeps_its_period() {
 }
 
 #[test]
+fn failures_are_told_ever_more_rarely() {
+    let mut prober = Prober::new(Kind::Readiness, &probe(1, 1, 3), at(0), Some(true));
+    let told = |outcome| {
+        run(&mut prober, &[outcome]);
+        prober.failures_to_tell()
+    };
+    let outcomes = [Failure, Failure, Failure, Failure, Failure, Success, Failure];
+    assert_eq!(outcomes.map(told), [Some(1), Some(2), None, Some(4), None, None, Some(1)]);
+}
+
+#[test]
 fn a_startup_probe_that_succeeded_never_runs_again() {
     let mut prober = Prober::new(Kind::Startup, &probe(5, 1, 3), at(0), None);
     run(&mut prober, &[Success]);

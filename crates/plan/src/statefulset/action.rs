@@ -3,7 +3,7 @@
 use std::fmt;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinds::Ordinal;
 
@@ -27,6 +27,14 @@ pub enum Action {
     DeleteRevision {
         name: String,
         uid: String,
+    },
+    /// Sets the template of the set back to the one of an earlier revision.
+    RollBack {
+        from: String,
+        to: String,
+        resource_version: String,
+        template: Box<PodTemplateSpec>,
+        because: String,
     },
     /// Makes the set the controller of a pod without one.
     AdoptPod {
@@ -96,9 +104,15 @@ impl Action {
             | Self::CreateRevision(_)
             | Self::RenumberRevision { .. }
             | Self::DeleteRevision { .. }
+            | Self::RollBack { .. }
             | Self::AdoptPod { .. }
             | Self::ReleasePod { .. } => None,
         }
+    }
+
+    /// Whether it creates a pod at this revision.
+    pub(super) fn creates_at(&self, revision: &str) -> bool {
+        matches!(self, Self::CreatePod { pod, .. } if revision_of(pod) == Some(revision))
     }
 
     /// Whether it can't be taken back, and is only right if the set still is what was observed: whoever carries it out asks
@@ -109,13 +123,19 @@ impl Action {
             Self::AdoptRevision { .. } | Self::CreateRevision(_) | Self::RenumberRevision { .. } | Self::AdoptPod { .. } => true,
             Self::DeletePod { reason, .. } => *reason != DeleteReason::Ended,
             Self::UpdateClaim { owners, .. } => !owners.is_empty(),
-            Self::DeleteRevision { .. }
+            // Rolling back carries the version of the set itself.
+            Self::RollBack { .. }
+            | Self::DeleteRevision { .. }
             | Self::ReleasePod { .. }
             | Self::CreateClaim { .. }
             | Self::CreatePod { .. }
             | Self::UpdatePod { .. } => false,
         }
     }
+}
+
+fn revision_of(pod: &Pod) -> Option<&str> {
+    pod.metadata.labels.as_ref()?.get(super::identity::REVISION_LABEL).map(String::as_str)
 }
 
 impl fmt::Display for Action {
@@ -126,13 +146,13 @@ impl fmt::Display for Action {
             Self::CreateRevision(revision) => write!(f, "create revision {}", name(&revision.metadata.name)),
             Self::RenumberRevision { name, number, .. } => write!(f, "make revision {name} number {number}"),
             Self::DeleteRevision { name, .. } => write!(f, "delete revision {name}"),
+            Self::RollBack { from, to, because, .. } => write!(f, "set the template back from revision {from} to {to}: {because}"),
             Self::AdoptPod { name, .. } => write!(f, "adopt pod {name}"),
             Self::ReleasePod { name, .. } => write!(f, "release pod {name}"),
             Self::CreateClaim { claim, .. } => write!(f, "create claim {}", name(&claim.metadata.name)),
             Self::UpdateClaim { name, .. } => write!(f, "set the owners of claim {name}"),
             Self::CreatePod { pod, .. } => {
-                let revision = pod.metadata.labels.as_ref().and_then(|labels| labels.get(super::identity::REVISION_LABEL));
-                write!(f, "create pod {} at {}", name(&pod.metadata.name), revision.map_or("no revision", String::as_str))
+                write!(f, "create pod {} at {}", name(&pod.metadata.name), revision_of(pod).unwrap_or("no revision"))
             }
             Self::UpdatePod { pod, .. } => write!(f, "repair the labels of pod {}", name(&pod.metadata.name)),
             Self::DeletePod { name, reason, .. } => write!(f, "delete pod {name}: {reason}"),

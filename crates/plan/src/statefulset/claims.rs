@@ -72,7 +72,7 @@ impl Round<'_> {
     }
 
     fn owners(&mut self, claim: &PersistentVolumeClaim, ordinal: u32, member: Option<&Member<'_>>) -> Owners {
-        let condemned = ordinal < self.spec.start || ordinal >= self.spec.end();
+        let condemned = !self.spec.ordinals.contains(ordinal);
         let current = claim.metadata.owner_references.as_deref().unwrap_or_default();
         let wanted = wanted_owner(&self.spec, condemned, member);
         if current.is_empty() {

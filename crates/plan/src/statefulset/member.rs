@@ -205,10 +205,24 @@ fn waiting_reason(container: &ContainerStatus) -> Option<&str> {
     container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
 }
 
-/// `container redis: CrashLoopBackOff: back-off 10s ...`; not for one that is only about to start.
+/// `container redis: CrashLoopBackOff: back-off 10s ...`, or how it ended before; not for one that is only about to start.
 fn container_trouble(container: &ContainerStatus) -> Option<String> {
+    waiting_trouble(container).or_else(|| ended_trouble(container))
+}
+
+fn waiting_trouble(container: &ContainerStatus) -> Option<String> {
     let reason = waiting_reason(container).filter(|reason| !matches!(*reason, "ContainerCreating" | "PodInitializing"))?;
     let message = container.state.as_ref()?.waiting.as_ref()?.message.as_deref();
     let message = message.map(|message| format!(": {message}")).unwrap_or_default();
     Some(format!("container {}: {reason}{message}", container.name))
+}
+
+fn ended_trouble(container: &ContainerStatus) -> Option<String> {
+    let end = [&container.state, &container.last_state].into_iter().flatten().find_map(|state| state.terminated.as_ref());
+    let end = end.filter(|end| !container.ready && end.exit_code != 0)?;
+    let reason = end.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    Some(format!(
+        "container {} ended with exit code {}{reason}, restarted {} times",
+        container.name, end.exit_code, container.restart_count
+    ))
 }

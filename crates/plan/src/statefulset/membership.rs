@@ -1,13 +1,13 @@
 //! Which pods and revisions are the set's.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kinds::Ordinals;
 
 use super::identity::ordinal_of;
 use super::member::Member;
@@ -43,7 +43,7 @@ impl<'a> Members<'a> {
     }
 
     fn sort_in(&mut self, member: Member<'a>, spec: &Spec<'_>) {
-        match (spec.start..spec.end()).contains(&member.ordinal) {
+        match spec.ordinals.contains(member.ordinal) {
             true => self.replicas.push(member),
             false => self.condemned.push(member),
         }
@@ -54,9 +54,9 @@ impl<'a> Members<'a> {
     }
 
     /// Every wanted ordinal with its pod, ascending. Lazy: there may be billions.
-    pub(super) fn slots(&self, wanted: Range<u32>) -> impl Iterator<Item = (u32, Option<&Member<'a>>)> {
+    pub(super) fn slots<'b>(&'b self, wanted: &'b Ordinals) -> impl Iterator<Item = (u32, Option<&'b Member<'a>>)> {
         let mut replicas = self.replicas.iter().peekable();
-        wanted.map(move |ordinal| (ordinal, replicas.next_if(|member| member.ordinal == ordinal)))
+        wanted.iter().map(move |ordinal| (ordinal, replicas.next_if(|member| member.ordinal == ordinal)))
     }
 }
 

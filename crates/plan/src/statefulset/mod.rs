@@ -8,8 +8,9 @@
 //! # Guarantees
 //! * At most one live pod per ordinal: names are derived from ordinals, and a name is used again only after the pod is gone.
 //! * Claims are never deleted. They precede their pod.
-//! * Ordered: a plan creates at most one pod, or deletes at most one (an update deletes at most `maxUnavailable`), and does so
-//!   only if every replica before it is available.
+//! * Ordered: a plan creates at most one pod, or deletes at most one, and does so only if every replica before it is available.
+//!   An update deletes up to `maxUnavailable` at once, and while they come back as many are created at once ([`replicas`]);
+//!   a replica that is stuck at a superseded revision is replaced whatever the others are like ([`rollout`]).
 //! * A change of membership or revisions is planned alone: what follows from it is decided when it can be observed.
 //! * Planning a state that is as desired gives no action.
 //!
@@ -17,15 +18,19 @@
 //! * A replica at a superseded revision that can't become available is replaced without waiting for it, when ordered too
 //!   ([`rollout`]).
 //! * Scaling to zero under a partition does not make the update revision the current one ([`status`]).
+//! * An update that stalls is told of in conditions ([`conditions`]), and is undone if the set asks for it ([`rollback`]).
+//! * Sets can pass over ordinals, pause rollouts, and order them by role ([`kinds::extensions`]).
 //! * Templates are compared by meaning, not by bytes ([`revisions`]).
 
 mod action;
 mod claims;
+mod conditions;
 mod identity;
 mod member;
 mod membership;
 mod replicas;
 mod revisions;
+mod rollback;
 mod rollout;
 mod spec;
 mod status;
@@ -37,13 +42,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetCondition, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kinds::SetKind;
+use kinds::extensions::Malformed;
 
 pub use action::{Action, DeleteReason};
 pub use identity::{ordinal_of, parent_of};
 pub use member::{PodHealth, health_of};
+pub use revisions::revision_prefix;
 pub use status::differs as status_differs;
 pub(crate) use template::same_field;
 pub use template::template_in;
@@ -70,7 +77,7 @@ pub struct Observed {
     /// The claims of the set's namespace by name; those that [`claim_names`] does not name may be missing.
     pub claims: HashMap<String, Arc<PersistentVolumeClaim>>,
     /// The revisions whose controller the set is, those of its namespace that have none, and those whose name begins with
-    /// the set's name and a dash.
+    /// the set's [`revision_prefix`].
     pub revisions: Vec<Arc<ControllerRevision>>,
 }
 
@@ -84,8 +91,12 @@ pub struct Plan {
     pub waiting_on: Option<WaitingOn>,
     /// When time alone changes what to do.
     pub recheck_at: Option<Timestamp>,
+    /// When the set counts as stalled, if it does not come forward: time to look again as well.
+    pub deadline: Option<Timestamp>,
     /// Claims whose retention policy can't be followed, as somebody else controls them.
     pub conflicts: Vec<String>,
+    /// Annotations that can't be read, and are not followed.
+    pub malformed: Vec<Malformed>,
 }
 
 /// Decides what to do next.
@@ -117,11 +128,10 @@ pub fn claim_names(set: &StatefulSet, pods: &[Arc<Pod>]) -> Vec<String> {
     if spec.claims.is_empty() {
         return Vec::new();
     }
-    let creations = if spec.ordered { 1 } else { MOST_CREATIONS };
-    let wanted = spec.start..spec.end();
+    let creations = if spec.ordered { spec.batch() } else { MOST_CREATIONS };
     let named = pods.iter().filter_map(|pod| ordinal_of(spec.name, pod.metadata.name.as_deref()?)).map(|ordinal| ordinal.0);
-    let condemned = named.filter(|ordinal| !wanted.contains(ordinal));
-    let ordinals = wanted.clone().take(pods.len() + creations).chain(condemned);
+    let condemned = named.filter(|ordinal| !spec.ordinals.contains(*ordinal));
+    let ordinals = spec.ordinals.iter().take(pods.len() + creations).chain(condemned);
     let templates: Vec<_> = spec.claims.iter().map(|template| template.metadata.name.as_deref().unwrap_or_default()).collect();
     ordinals.flat_map(|ordinal| templates.iter().map(move |template| format!("{template}-{}-{ordinal}", spec.name))).collect()
 }
@@ -160,7 +170,7 @@ impl Plan {
     /// These actions, and nothing else in this round.
     fn alone(observed: &Observed, actions: Vec<Action>) -> Self {
         let status = observed.set.status.clone().unwrap_or_default();
-        Self { actions, status, waiting_on: None, recheck_at: None, conflicts: Vec::new() }
+        Self { actions, status, waiting_on: None, recheck_at: None, deadline: None, conflicts: Vec::new(), malformed: Vec::new() }
     }
 }
 
@@ -210,11 +220,23 @@ impl<'a> Round<'a> {
     }
 
     fn finish(mut self, now: Timestamp) -> Plan {
-        let status = status::of(self.observed, &self.spec, self.members, self.revisions.current_name(), self.revisions.update_name());
+        let mut status = status::of(self.observed, &self.spec, self.members, self.revisions.current_name(), self.revisions.update_name());
+        let (conditions, deadline) = self.conditions(&status, now);
+        status.conditions = Some(conditions);
+        if let Some(rollback) = self.rollback(&status) {
+            return Plan { status, malformed: self.spec.malformed, ..Plan::alone(self.observed, vec![rollback]) };
+        }
         let surplus = revisions::surplus(self.observed, &self.spec, &self.revisions, self.members);
         self.actions.extend(surplus);
         let recheck_at = self.members.all().filter_map(Member::changes_at).filter(|at| *at > now).min();
-        Plan { actions: self.actions, status, waiting_on: self.waiting_on, recheck_at, conflicts: self.conflicts }
+        let (conflicts, malformed) = (self.conflicts, self.spec.malformed);
+        Plan { actions: self.actions, status, waiting_on: self.waiting_on, recheck_at, deadline, conflicts, malformed }
+    }
+
+    fn conditions(&self, status: &StatefulSetStatus, now: Timestamp) -> (Vec<StatefulSetCondition>, Option<Timestamp>) {
+        let (set, waiting_on) = (&*self.observed.set, self.waiting_on.as_ref());
+        let round = conditions::Round { set, spec: &self.spec, members: self.members, status, actions: &self.actions, waiting_on, now };
+        round.conditions()
     }
 
     /// Notes what is waited for; the first word counts.

@@ -1,4 +1,12 @@
 //! The replicas phase: every wanted ordinal has its pod; every other pod goes.
+//!
+//! Ordered sets take one step at a time, up the ordinals, but for one thing: pods that an update has deleted together come
+//! back together. Such a batch is recognised by what is observed: a rollout is on its way, nothing is condemned, and every
+//! replica has been there since the specification last changed (which the conditions remember), so that a missing one is
+//! not one that a start or a scale-up has still to create in turn. Then the walk goes on past replicas that are missing,
+//! leave, or are new, while with them no more than `maxUnavailable` are unavailable. That is safe, as the update took those
+//! down at once under the same budget: none of them was needed by the others to be up. Replicas below the partition, and
+//! those of an older revision, hold the walk up as ever.
 
 use std::ops::ControlFlow;
 
@@ -8,43 +16,93 @@ use super::identity::{new_pod, repaired, unmounted_claim};
 use super::member::{Health, Member};
 use super::spec::Strategy;
 use super::template::{Template, recorded};
-use super::{Action, DeleteReason, MOST_CREATIONS, Round, WaitingOn};
+use super::{Action, DeleteReason, MOST_CREATIONS, Round, WaitingOn, conditions};
+
+/// How the walk up the ordinals goes on after one of them.
+enum Step {
+    /// It is available.
+    On,
+    /// It is not, but a batch would go on past it.
+    Past,
+    Stop,
+}
 
 impl Round<'_> {
-    /// One step up the ordinals: stops at the first that is not available.
+    /// Up the ordinals, to the first that is not available, or as far as a batch reaches. Then a stuck replica further up
+    /// may be replaced, if nothing else is done.
     pub(super) fn ordered_replicas(&mut self) -> ControlFlow<()> {
-        for (ordinal, slot) in self.members.slots(self.spec.start..self.spec.end()) {
-            match slot {
-                None => {
-                    self.create(ordinal);
-                    return ControlFlow::Break(());
-                }
-                Some(member) => self.ordered_replica(member)?,
-            }
+        let walk = self.walk();
+        if walk.is_break() && !self.moves_pods() {
+            self.replace_stuck();
         }
-        ControlFlow::Continue(())
+        walk
     }
 
-    fn ordered_replica(&mut self, member: &Member<'_>) -> ControlFlow<()> {
+    fn walk(&mut self) -> ControlFlow<()> {
+        let ordinals = self.spec.ordinals.clone();
+        let (first, mut room) = (self.spec.rollout_start(), if self.batch_comes_back() { self.spec.batch() } else { 1 });
+        let mut walk = ControlFlow::Continue(());
+        for (ordinal, slot) in self.members.slots(&ordinals) {
+            let step = match slot {
+                Some(member) => self.ordered_replica(member),
+                None => {
+                    self.create(ordinal);
+                    Step::Past
+                }
+            };
+            match step {
+                Step::On => {}
+                Step::Past if room > 1 && ordinal >= first => {
+                    room -= 1;
+                    walk = ControlFlow::Break(());
+                }
+                Step::Past | Step::Stop => return ControlFlow::Break(()),
+            }
+        }
+        walk
+    }
+
+    /// Whether a pod comes or goes already: then none goes as well.
+    fn moves_pods(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action, Action::CreatePod { .. } | Action::DeletePod { .. }))
+    }
+
+    /// Whether what is missing was taken away by an update.
+    fn batch_comes_back(&self) -> bool {
+        let rolls_out = self.revisions.current_name() != self.revisions.update_name() && !self.spec.is_paused();
+        rolls_out && self.members.condemned.is_empty() && conditions::all_were_created(&self.observed.set)
+    }
+
+    fn ordered_replica(&mut self, member: &Member<'_>) -> Step {
         self.keep_claims_of_replica(member);
         if member.health == Health::Ended {
-            self.replace_ended(member);
-            return ControlFlow::Break(());
+            if !self.moves_pods() {
+                self.replace_ended(member);
+            }
+            return Step::Stop;
         }
         if !member.is_available() {
-            match self.wanted_instead(member) {
-                Some(wanted) if !member.terminating => self.delete_stuck(member, wanted),
-                _ => self.wait_for_member(member),
-            }
-            return ControlFlow::Break(());
+            return match self.wanted_instead(member) {
+                Some(_) if self.moves_pods() => Step::Stop,
+                Some(wanted) => {
+                    self.delete_stuck(member, wanted);
+                    Step::Stop
+                }
+                None => {
+                    self.wait_for_member(member);
+                    let of_batch = member.terminating || member.revision == self.revisions.update_name();
+                    if of_batch { Step::Past } else { Step::Stop }
+                }
+            };
         }
-        self.repair(member)
+        if self.repair(member).is_continue() { Step::On } else { Step::Stop }
     }
 
     /// Every wanted ordinal at once.
     pub(super) fn parallel_replicas(&mut self) {
+        let ordinals = self.spec.ordinals.clone();
         let mut creations = 0;
-        for (ordinal, slot) in self.members.slots(self.spec.start..self.spec.end()) {
+        for (ordinal, slot) in self.members.slots(&ordinals) {
             match slot {
                 None if creations == MOST_CREATIONS => break,
                 None => {
@@ -56,10 +114,16 @@ impl Round<'_> {
         }
     }
 
+    /// Those that an update may touch are left to it.
     fn parallel_replica(&mut self, member: &Member<'_>) {
         self.keep_claims_of_replica(member);
         if member.health == Health::Ended {
             return self.replace_ended(member);
+        }
+        if member.ordinal < self.spec.rollout_start()
+            && let Some(wanted) = self.wanted_instead(member)
+        {
+            return self.delete_stuck(member, wanted);
         }
         if !member.is_available() {
             self.wait_for_member(member);
@@ -80,7 +144,7 @@ impl Round<'_> {
         let Some(highest) = members.condemned.first() else { return ControlFlow::Continue(()) };
         let lowest_unavailable = members.condemned.iter().rfind(|member| !member.is_available());
         let is_first = lowest_unavailable.is_some_and(|lowest| lowest.ordinal == highest.ordinal);
-        let given_up = highest.was_never_ready() || highest.health == Health::Ended;
+        let given_up = highest.was_never_ready() || highest.is_hopeless() || highest.health == Health::Ended;
         if highest.terminating || !(highest.is_available() || is_first || given_up) {
             self.wait_for_member(highest);
         } else {
@@ -155,13 +219,16 @@ impl Round<'_> {
         Ok((self.revisions.current_name(), current.as_ref().ok_or_else(unreadable)?))
     }
 
-    /// Whether an ordinal keeps the current revision. Without an update block it does while the rollout, on its way down,
+    /// Whether an ordinal keeps the current revision. During a pause all do, as if the partition were at the top. Without an update block it does while the rollout, on its way down,
     /// has not come to it: while a higher one serves at the current revision. (In parallel such a pod would be replaced
     /// before it is ready, so it isn't created.)
     pub(super) fn is_held_back(&self, ordinal: u32) -> bool {
+        if self.spec.is_paused() {
+            return true;
+        }
         match self.spec.strategy {
             Strategy::OnDelete => false,
-            Strategy::RollingUpdate { partition: Some(partition), .. } => ordinal < self.spec.start.saturating_add(partition),
+            Strategy::RollingUpdate { partition: Some(_), .. } => ordinal < self.spec.rollout_start(),
             Strategy::RollingUpdate { partition: None, .. } => {
                 let current = self.revisions.current_name();
                 let higher = self.members.replicas.iter().rev().take_while(|member| member.ordinal > ordinal);

@@ -18,8 +18,9 @@ use super::template::{record, recorded, same, to_value};
 use super::{Action, Observed};
 
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
-/// How much of the set's name the name of a revision has at most.
-const NAME_CUT: usize = 223;
+/// How much of the set's name the name of a revision has at most: with a dash and a hash of ten letters it is the value of a
+/// label, which has room for 63. (Upstream takes more, and its sets with longer names can't create pods.)
+const NAME_CUT: usize = 52;
 
 /// The two revisions a rollout is about; the same one if there is no rollout.
 pub(super) struct Chosen<'a> {
@@ -53,6 +54,12 @@ pub(super) fn choose<'a>(observed: &'a Observed, spec: &Spec<'_>) -> Result<Chos
     let named = status.and_then(|status| status.current_revision.as_deref());
     let current = history.iter().find(|revision| Some(name(revision)) == named).copied().unwrap_or(update);
     Ok(Chosen { current, update })
+}
+
+/// What the names of the revisions of a set begin with.
+pub fn revision_prefix(set: &str) -> String {
+    let cut = set.char_indices().nth(NAME_CUT).map_or(set.len(), |(end, _)| end);
+    format!("{}-", &set[..cut])
 }
 
 /// Forgets the oldest revisions beyond the limit that nothing uses.
@@ -119,9 +126,9 @@ fn create(observed: &Observed, spec: &Spec<'_>, number: i64) -> Missing {
 
 /// The name by the hash of the data, and the count of collisions that went into it; a name that another revision has is passed over.
 fn free_name(observed: &Observed, spec: &Spec<'_>, data: &Value, first: i32) -> (String, i32) {
-    let cut = spec.name.char_indices().nth(NAME_CUT).map_or(spec.name.len(), |(end, _)| end);
+    let prefix = revision_prefix(spec.name);
     let taken: BTreeSet<_> = observed.revisions.iter().map(|revision| name(revision)).collect();
-    let candidates = (first..=i32::MAX).map(|collisions| (format!("{}-{}", &spec.name[..cut], hash(data, collisions)), collisions));
+    let candidates = (first..=i32::MAX).map(|collisions| (format!("{prefix}{}", hash(data, collisions)), collisions));
     let mut free = candidates.filter(|(candidate, _)| !taken.contains(candidate.as_str()));
     free.next().unwrap_or_default()
 }

@@ -7,7 +7,11 @@
 //! Ordered sets update only while every replica is available. There one trap remains: a replica that can't become available
 //! at its revision would hold back the very revision that mends it. Such a replica is *stuck* and is replaced without
 //! waiting, if nothing healthy can be lost by it: it has never been ready, or a container of it fails again and again. A
-//! replica that was ready once may recover, and is waited for.
+//! replica that was ready once may recover, and is waited for. A replica that has ended is none of this: it is created anew
+//! anyway.
+//!
+//! With an update order, pods are replaced rank by rank, each ranked by the labels and annotations it has at that moment: no
+//! batch spans two ranks, and the next one begins when every replica is available again.
 
 use super::member::{Health, Member};
 use super::spec::Strategy;
@@ -19,6 +23,7 @@ impl<'a> Round<'a> {
         match self.spec.strategy {
             Strategy::OnDelete => self.leave_to_user(&outdated),
             Strategy::RollingUpdate { .. } if outdated.is_empty() => self.note_partition(),
+            Strategy::RollingUpdate { .. } if self.spec.is_paused() => self.wait_for(WaitingOn::Paused { pods: outdated.len() }),
             Strategy::RollingUpdate { max_unavailable, .. } => {
                 let unavailable = self.unavailable();
                 let budget = (max_unavailable as usize).saturating_sub(unavailable);
@@ -26,7 +31,11 @@ impl<'a> Round<'a> {
                 if !self.spec.ordered {
                     deleted += self.replace_unavailable(&outdated);
                 }
-                deleted += self.replace_within(budget, &outdated);
+                deleted += match self.spec.extensions.update_order.is_empty() {
+                    true => self.replace_within(budget, &outdated),
+                    false if unavailable == 0 => self.replace_within(budget, &self.first_rank(&outdated)),
+                    false => 0,
+                };
                 if deleted == 0 {
                     self.wait_for(WaitingOn::Budget { unavailable, most: max_unavailable });
                 }
@@ -36,12 +45,22 @@ impl<'a> Round<'a> {
 
     /// The revision a stuck replica is to have instead of its own.
     pub(super) fn wanted_instead(&self, member: &Member<'_>) -> Option<String> {
-        if self.spec.strategy == Strategy::OnDelete || member.health.is_ready() {
+        let is_left = member.health.is_ready() || member.health == Health::Ended || member.terminating;
+        if self.spec.strategy == Strategy::OnDelete || self.spec.is_paused() || is_left {
             return None;
         }
         let wanted = if self.is_held_back(member.ordinal) { self.revisions.current_name() } else { self.revisions.update_name() };
         let stuck = member.revision != wanted && (member.was_never_ready() || member.is_hopeless());
         stuck.then(|| wanted.to_owned())
+    }
+
+    /// Replaces the lowest stuck replica.
+    pub(super) fn replace_stuck(&mut self) {
+        let members = self.members;
+        let stuck = members.replicas.iter().find_map(|member| Some((member, self.wanted_instead(member)?)));
+        if let Some((member, wanted)) = stuck {
+            self.delete_stuck(member, wanted);
+        }
     }
 
     pub(super) fn delete_stuck(&mut self, member: &Member<'_>, wanted: String) {
@@ -75,6 +94,14 @@ impl<'a> Round<'a> {
         let available: Vec<_> = outdated.iter().rev().filter(|member| member.is_available()).take(budget).collect();
         available.iter().for_each(|member| self.delete_outdated(member));
         available.len()
+    }
+
+    /// Those whose turn it is by their rank.
+    fn first_rank<'m>(&self, outdated: &[&'m Member<'m>]) -> Vec<&'m Member<'m>> {
+        let order = &self.spec.extensions.update_order;
+        let rank = |member: &Member<'_>| order.rank(member.pod.metadata.labels.as_ref(), member.pod.metadata.annotations.as_ref());
+        let first = outdated.iter().map(|member| rank(member)).min();
+        outdated.iter().filter(|member| Some(rank(member)) == first).copied().collect()
     }
 
     fn delete_outdated(&mut self, member: &Member<'_>) {

@@ -5,9 +5,11 @@ use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSet, 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kinds::{Selector, SetKind};
+use kinds::extensions::{Extensions, Malformed};
+use kinds::ordinals::natural;
+use kinds::{Ordinals, Selector, SetKind};
 
-use super::WaitingOn;
+use super::{MOST_CREATIONS, WaitingOn};
 
 pub(super) struct Spec<'a> {
     pub(super) kind: SetKind,
@@ -16,8 +18,8 @@ pub(super) struct Spec<'a> {
     pub(super) uid: &'a str,
     pub(super) wanted: &'a StatefulSetSpec,
     pub(super) selector: Selector,
-    /// The first ordinal.
-    pub(super) start: u32,
+    /// The ordinals that are to have a pod.
+    pub(super) ordinals: Ordinals,
     pub(super) replicas: u32,
     pub(super) ordered: bool,
     pub(super) strategy: Strategy,
@@ -29,6 +31,9 @@ pub(super) struct Spec<'a> {
     pub(super) delete_claims_when_scaled: bool,
     /// `None` keeps all revisions.
     pub(super) history_limit: Option<usize>,
+    pub(super) extensions: Extensions,
+    /// Annotations that can't be read.
+    pub(super) malformed: Vec<Malformed>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +56,8 @@ impl<'a> Spec<'a> {
         });
         let replicas = natural(wanted.replicas.unwrap_or(1));
         let retention = wanted.persistent_volume_claim_retention_policy.as_ref();
+        let start = natural(wanted.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0));
+        let (extensions, malformed) = Extensions::read(set.metadata.annotations.as_ref());
         let deletes = |when: Option<&String>| when.is_some_and(|policy| policy == "Delete");
         Ok(Self {
             kind,
@@ -59,7 +66,7 @@ impl<'a> Spec<'a> {
             uid: set.metadata.uid.as_deref().unwrap_or_default(),
             wanted,
             selector: selector.map_err(|reason| WaitingOn::InvalidSelector { reason })?,
-            start: natural(wanted.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0)),
+            ordinals: Ordinals::new(start, replicas, extensions.reserved_ordinals.clone()),
             replicas,
             ordered: wanted.pod_management_policy.as_deref() != Some("Parallel"),
             strategy: strategy(wanted, replicas)?,
@@ -68,21 +75,30 @@ impl<'a> Spec<'a> {
             delete_claims_with_set: deletes(retention.and_then(|policy| policy.when_deleted.as_ref())),
             delete_claims_when_scaled: deletes(retention.and_then(|policy| policy.when_scaled.as_ref())),
             history_limit: usize::try_from(wanted.revision_history_limit.unwrap_or(10)).ok(),
+            extensions,
+            malformed,
         })
     }
 
-    /// One past the last ordinal.
-    pub(super) fn end(&self) -> u32 {
-        // Both are below 2^31.
-        self.start + self.replicas
-    }
-
-    /// The lowest ordinal that a rollout may touch.
+    /// The lowest ordinal that a rollout may touch: the partition counts the wanted ordinals.
     pub(super) fn rollout_start(&self) -> u32 {
         match self.strategy {
-            Strategy::OnDelete => self.start,
-            Strategy::RollingUpdate { partition, .. } => self.start.saturating_add(partition.unwrap_or(0)),
+            Strategy::OnDelete => self.ordinals.nth(0),
+            Strategy::RollingUpdate { partition, .. } => self.ordinals.nth(partition.unwrap_or(0)),
         }
+    }
+
+    /// How many replicas an update takes down at once at most.
+    pub(super) fn batch(&self) -> usize {
+        match self.strategy {
+            Strategy::OnDelete => 1,
+            Strategy::RollingUpdate { max_unavailable, .. } => (max_unavailable as usize).min(MOST_CREATIONS),
+        }
+    }
+
+    /// Whether rollouts are told to stand still. (Under OnDelete there is none: pods are replaced by their user.)
+    pub(super) fn is_paused(&self) -> bool {
+        self.extensions.paused && self.strategy != Strategy::OnDelete
     }
 
     /// The set as the controlling owner.
@@ -127,9 +143,4 @@ fn max_unavailable(block: Option<&RollingUpdateStatefulSetStrategy>, replicas: u
         }
     };
     most.max(1)
-}
-
-/// Negative numbers are refused by the API server; here they count as zero.
-fn natural(number: i32) -> u32 {
-    u32::try_from(number).unwrap_or(0)
 }

@@ -1,6 +1,6 @@
 //! What the status of a set says.
 
-use k8s_openapi::api::apps::v1::StatefulSetStatus;
+use k8s_openapi::api::apps::v1::{StatefulSetCondition, StatefulSetStatus};
 
 use super::Observed;
 use super::member::Member;
@@ -34,17 +34,17 @@ pub(super) fn of(observed: &Observed, spec: &Spec<'_>, members: &Members<'_>, cu
 }
 
 /// Whether the rollout has reached every replica, and no other pod is left: a condemned one does not stand in for a replica
-/// that is missing. Of none it says nothing under a partition: they may come back, and those below the partition belong to
-/// the current revision.
+/// that is missing. Of none it says nothing under a partition or a pause: they may come back, and those below the partition
+/// belong to the current revision.
 fn is_complete(spec: &Spec<'_>, members: &Members<'_>, update: &str) -> bool {
     let Strategy::RollingUpdate { partition, .. } = spec.strategy else { return false };
-    let forgets = spec.replicas == 0 && partition.is_some_and(|partition| partition > 0);
+    let forgets = spec.replicas == 0 && (spec.is_paused() || partition.is_some_and(|partition| partition > 0));
     let has_it = |member: &Member<'_>| !member.terminating && member.revision == update && member.health.is_ready();
     let all = members.replicas.len() == spec.replicas as usize && members.replicas.iter().all(has_it);
     !forgets && all && members.condemned.is_empty()
 }
 
-/// Whether a status is worth a write, given the one that is there: as upstream, conditions alone are not.
+/// Whether a status is worth a write, given the one that is there. Of conditions, the times alone are not.
 pub fn differs(before: Option<&StatefulSetStatus>, after: &StatefulSetStatus) -> bool {
     let Some(before) = before else { return true };
     let numbers = |status: &StatefulSetStatus| {
@@ -52,5 +52,13 @@ pub fn differs(before: Option<&StatefulSetStatus>, after: &StatefulSetStatus) ->
         (status.replicas, status.collision_count.unwrap_or_default(), counts.map(Option::unwrap_or_default))
     };
     let names = |status: &StatefulSetStatus| (status.current_revision.clone(), status.update_revision.clone());
-    after.observed_generation > before.observed_generation || numbers(before) != numbers(after) || names(before) != names(after)
+    let conditions = |status: &StatefulSetStatus| {
+        let conditions = status.conditions.clone().unwrap_or_default();
+        let timeless = |condition: StatefulSetCondition| StatefulSetCondition { last_transition_time: None, ..condition };
+        conditions.into_iter().map(timeless).collect::<Vec<_>>()
+    };
+    conditions(before) != conditions(after)
+        || after.observed_generation > before.observed_generation
+        || numbers(before) != numbers(after)
+        || names(before) != names(after)
 }

@@ -1,5 +1,8 @@
+mod batches;
 mod builders;
 mod cluster;
+mod conditions;
+mod extensions;
 mod membership;
 mod ordering;
 mod properties;
@@ -7,3 +10,4 @@ mod revisions;
 mod rollouts;
 mod scenarios;
 mod storage;
+mod stuck;

@@ -33,6 +33,8 @@ pub enum WaitingOn {
     UserDeletion { pod: String, others: usize },
     /// Pods below the partition stay at the current revision.
     Partition { pods: usize },
+    /// Rollouts are paused, and so many pods are not at the update revision.
+    Paused { pods: usize },
     /// A revision that pods are to be created from can't be read.
     UnreadableRevision { revision: String },
 }
@@ -65,6 +67,7 @@ impl fmt::Display for WaitingOn {
                 write!(f, "waits for {pod} and {others} more to be deleted by hand, as updateStrategy OnDelete asks")
             }
             Self::Partition { pods } => write!(f, "keeps {pods} pods below the partition at the current revision"),
+            Self::Paused { pods } => write!(f, "waits for the rollout to be resumed: {pods} pods are to be replaced"),
             Self::UnreadableRevision { revision } => write!(f, "waits for revision {revision} to hold a pod template"),
         }
     }

@@ -148,8 +148,13 @@ fn named_budget(budget: &PodDisruptionBudget) -> (String, &PodDisruptionBudget) 
 }
 
 async fn places(server: &Server) -> Result<Places, ConnectError> {
-    let (nodes, namespaces, pods, volumes, classes): (Vec<Node>, Vec<Namespace>, Vec<Pod>, Vec<PersistentVolume>, Vec<StorageClass>) =
-        futures::try_join!(server.list(None), server.list(None), server.list(None), server.list(None), server.list(None))?;
+    let (nodes, namespaces, pods, volumes, classes) = futures::try_join!(
+        server.list::<Node>(None),
+        server.list::<Namespace>(None),
+        server.list::<Pod>(None),
+        server.list::<PersistentVolume>(None),
+        server.list::<StorageClass>(None)
+    )?;
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
     Ok(Places::new(&nodes, &namespaces, &pods, volumes, classes))
 }

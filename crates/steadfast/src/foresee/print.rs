@@ -14,6 +14,9 @@ const LAST_STEPS: usize = 12;
 /// So many claims with one fate are named.
 const MOST_CLAIMS: usize = 4;
 
+/// Picks claims by what becomes of them.
+type IsFate = fn(&Fate) -> bool;
+
 /// The whole report.
 pub(super) fn text(report: &Report, palette: Palette) -> String {
     let mut page = Page { text: String::new(), palette };
@@ -93,8 +96,8 @@ impl Page {
     }
 
     fn claims(&mut self, claims: &[ClaimOutlook]) {
-        let of = |wanted: fn(&Fate) -> bool| claims.iter().filter(move |outlook| wanted(&outlook.fate));
-        let groups: [(Tone, &str, fn(&Fate) -> bool); 4] = [
+        let of = |wanted: IsFate| claims.iter().filter(move |outlook| wanted(&outlook.fate));
+        let groups: [(Tone, &str, IsFate); 4] = [
             (Tone::Good, "created", |fate| matches!(fate, Fate::Created { .. })),
             (Tone::Faint, "kept", |fate| *fate == Fate::Kept),
             (Tone::Change, "kept without a pod", |fate| *fate == Fate::Unused),

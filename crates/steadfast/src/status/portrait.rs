@@ -223,6 +223,7 @@ mod tests {
         };
         let claim = json!({"metadata": {"name": "data-web-1"}, "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
         Observed {
+            kind: Default::default(),
             set: Arc::new(serde_json::from_value(set).unwrap()),
             pods: pods.into_iter().map(|pod| Arc::new(serde_json::from_value(pod).unwrap())).collect(),
             claims: [("data-web-1".to_owned(), Arc::new(serde_json::from_value(claim).unwrap()))].into(),

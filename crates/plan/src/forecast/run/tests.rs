@@ -40,7 +40,7 @@ fn settled(set: StatefulSet) -> World {
     let observed =
         Observed { kind: Default::default(), set: set.into(), pods: Vec::new(), claims: Default::default(), revisions: Vec::new() };
     let mut run = Run::new(&present(World::new(observed, "2030-01-01T00:00:00Z".parse().unwrap()), None));
-    assert_eq!(run.to_the_end(), Verdict::Completes);
+    assert_eq!(run.until_the_end(), Verdict::Completes);
     run.world.now += SignedDuration::from_hours(24);
     run.world
 }
@@ -58,7 +58,7 @@ fn changed(from: Value, to: Value) -> Present {
 /// The steps without those that say that a pod is gone, and the verdict. Revisions are called by the image they have.
 fn lines(present: Present) -> Vec<String> {
     let mut run = Run::new(&present);
-    let verdict = run.to_the_end();
+    let verdict = run.until_the_end();
     let mut names: Vec<(String, String)> = Vec::new();
     for (name, revision) in &run.world.revisions {
         let image = crate::statefulset::template_in(revision).unwrap()["spec"]["containers"][0]["image"].as_str().unwrap();

@@ -88,6 +88,11 @@ impl SetBuilder {
         self.spec(|spec| spec.persistent_volume_claim_retention_policy = Some(serde_json::from_value(policy).unwrap()))
     }
 
+    pub(super) fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.0.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        self
+    }
+
     pub(super) fn deleting(mut self) -> Self {
         self.0.metadata.deletion_timestamp = Some(ago(1));
         self

@@ -1,11 +1,13 @@
 //! A simulated cluster: applies plans as an API server would, moves pods along, and checks the invariants after every step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSetSpec;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kinds::{Extensions, Ordinals};
 
 use super::super::{Action, DeleteReason, Observed, Plan, ordinal_of, plan};
 use super::builders::{SetBuilder, now};
@@ -16,17 +18,34 @@ pub(super) const BROKEN: &str = "broken";
 
 pub(super) struct Cluster {
     pub(super) world: World,
+    /// The wanted ordinals that have had a pod since they are wanted.
+    seen: BTreeSet<u32>,
 }
 
 impl Cluster {
     pub(super) fn new(set: SetBuilder) -> Self {
         let observed =
             Observed { kind: Default::default(), set: Arc::new(set.0), pods: Vec::new(), claims: HashMap::new(), revisions: Vec::new() };
-        Self { world: World::new(observed, now()) }
+        Self { world: World::new(observed, now()), seen: BTreeSet::new() }
     }
 
     pub(super) fn change(&mut self, change: impl FnOnce(&mut StatefulSetSpec)) {
         self.world.change_spec(change);
+        self.look();
+    }
+
+    /// Sets an annotation, which is no change of the specification.
+    pub(super) fn annotate(&mut self, key: &str, value: &str) {
+        self.world.annotate(key, value);
+        self.look();
+    }
+
+    /// Notes which of the wanted ordinals have a pod.
+    fn look(&mut self) {
+        let wanted: BTreeSet<_> = self.wanted().iter().collect();
+        self.seen.retain(|ordinal| wanted.contains(ordinal));
+        let named = self.world.pods.keys().filter_map(|name| ordinal_of("web", name)).map(|ordinal| ordinal.0);
+        self.seen.extend(named.filter(|ordinal| wanted.contains(ordinal)));
     }
 
     pub(super) fn image(&mut self, image: &str) {
@@ -51,6 +70,7 @@ impl Cluster {
         for action in &plan.actions {
             self.world.apply(action).unwrap();
             self.check_identities();
+            self.look();
         }
         self.world.write_status(&plan.status);
         self.world.collect_garbage();
@@ -65,6 +85,7 @@ impl Cluster {
                 break;
             }
             self.check_identities();
+            self.look();
         }
         self.world.collect_garbage();
     }
@@ -82,6 +103,12 @@ impl Cluster {
             }));
             let names: Vec<_> = self.world.pods.keys().cloned().collect();
             let moved = names.iter().filter(|name| self.step(name)).count();
+            if moved == 0
+                && let Some(at) = plan.recheck_at
+            {
+                self.world.now = at;
+                continue;
+            }
             if moved == 0 && plan.actions.is_empty() && before == self.world.set.status {
                 return deleted;
             }
@@ -115,6 +142,13 @@ impl Cluster {
         self.world.delete_pod(name);
     }
 
+    /// Status, reason and message of a condition of the set.
+    pub(super) fn condition(&self, kind: &str) -> (String, String, String) {
+        let conditions = self.world.set.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let found = conditions.into_iter().find(|condition| condition.type_ == kind).cloned().unwrap();
+        (found.status, found.reason.unwrap(), found.message.unwrap_or_default())
+    }
+
     /// `web-0 v1`, for every pod.
     pub(super) fn images(&self) -> Vec<String> {
         self.world.pods.iter().map(|(name, pod)| format!("{name} {}", image_of(pod))).collect()
@@ -124,9 +158,26 @@ impl Cluster {
         self.world.set.spec.as_ref().unwrap()
     }
 
-    pub(super) fn range(&self) -> std::ops::Range<u32> {
+    pub(super) fn wanted(&self) -> Ordinals {
         let start = self.spec().ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0) as u32;
-        start..start + self.spec().replicas.unwrap() as u32
+        Ordinals::new(start, self.spec().replicas.unwrap() as u32, self.extensions().reserved_ordinals)
+    }
+
+    /// The names of the pods that are wanted.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.wanted().iter().map(|ordinal| format!("web-{ordinal}")).collect()
+    }
+
+    fn extensions(&self) -> Extensions {
+        Extensions::read(self.world.set.metadata.annotations.as_ref()).0
+    }
+
+    fn max_unavailable(&self) -> usize {
+        let block = self.spec().update_strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
+        match block.and_then(|block| block.max_unavailable.as_ref()) {
+            Some(IntOrString::Int(most)) => *most as usize,
+            _ => 1,
+        }
     }
 
     fn ordered(&self) -> bool {
@@ -136,7 +187,7 @@ impl Cluster {
     /// `None` without an update block.
     fn first_to_update(&self) -> Option<u32> {
         let block = self.spec().update_strategy.as_ref()?.rolling_update.as_ref()?;
-        Some(self.range().start + block.partition.unwrap_or(0) as u32)
+        Some(if self.extensions().paused { u32::MAX } else { self.wanted().nth(block.partition.unwrap_or(0) as u32) })
     }
 
     fn is_available(&self, ordinal: u32) -> bool {
@@ -147,10 +198,11 @@ impl Cluster {
     fn check(&self, plan: &Plan) {
         let moves = plan.actions.iter().filter(|action| matches!(action, Action::CreatePod { .. } | Action::DeletePod { .. })).count();
         let lines = super::builders::lines(plan);
-        assert!(!self.ordered() || moves <= 1, "one at a time: {lines:?}");
+        let most = self.max_unavailable();
+        assert!(!self.ordered() || moves <= most, "one at a time, or a batch: {lines:?}");
         let structural = plan.actions.iter().filter(|action| is_structural(action)).count();
         assert!(structural == 0 || structural == plan.actions.len(), "structure first: {lines:?}");
-        let unavailable = self.range().filter(|ordinal| !self.is_available(*ordinal)).count();
+        let unavailable = self.wanted().iter().filter(|ordinal| !self.is_available(*ordinal)).count();
         let mut taken_down = 0;
         for action in &plan.actions {
             match action {
@@ -162,12 +214,14 @@ impl Cluster {
                 _ => {}
             }
         }
-        assert!(taken_down == 0 || taken_down + unavailable <= 1, "budget: {lines:?}");
+        assert!(taken_down == 0 || taken_down + unavailable <= most, "budget: {lines:?}");
     }
 
     fn check_creation(&self, ordinal: u32, pod: &Pod) {
-        assert!(self.range().contains(&ordinal), "{ordinal} is not wanted");
-        assert!(!self.ordered() || (self.range().start..ordinal).all(|lower| self.is_available(lower)), "{ordinal} out of order");
+        assert!(self.wanted().contains(ordinal), "{ordinal} is not wanted");
+        let unavailable = self.wanted().iter().take_while(|lower| *lower < ordinal).filter(|lower| !self.is_available(*lower)).count();
+        let may_pass = if self.seen.contains(&ordinal) { self.max_unavailable() - 1 } else { 0 };
+        assert!(!self.ordered() || unavailable <= may_pass, "{ordinal} out of order");
         let status = self.world.set.status.clone().unwrap_or_default();
         let current = status.current_revision.filter(|name| self.world.revisions.contains_key(name));
         if let (Some(first), Some(current)) = (self.first_to_update(), current) {
@@ -183,7 +237,7 @@ impl Cluster {
         assert!(pod.metadata.deletion_timestamp.is_none(), "{name} is already on its way");
         match reason {
             DeleteReason::Ended => assert_eq!(pod.status.as_ref().unwrap().phase.as_deref(), Some("Failed")),
-            DeleteReason::ScaledDown => assert!(!self.range().contains(&ordinal)),
+            DeleteReason::ScaledDown => assert!(!self.wanted().contains(ordinal)),
             DeleteReason::Outdated { revision, wanted } => {
                 assert!(revision != wanted && ordinal >= self.first_to_update().unwrap_or(0), "{name} is below the partition");
             }

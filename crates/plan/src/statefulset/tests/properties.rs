@@ -1,5 +1,8 @@
 //! Whatever happens, the invariants hold after every step, and once nothing more happens the set becomes as desired.
 
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kinds::extensions::{AUTO_ROLLBACK, PAUSED, RESERVED_ORDINALS, UPDATE_ORDER};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -19,6 +22,10 @@ enum Happening {
     Partition(i32),
     Start(i32),
     Retention(bool, bool),
+    MaxUnavailable(i32),
+    Annotate(&'static str, &'static str),
+    /// So many seconds pass.
+    Wait(i64),
     /// A controller looks at the state of so many happenings ago and dies after so many actions.
     Interrupted {
         behind: usize,
@@ -44,8 +51,25 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0..6i32).prop_map(Happening::Partition),
         1 => (0..3i32).prop_map(Happening::Start),
         2 => (0..6usize, 0..4usize).prop_map(|(behind, actions)| Happening::Interrupted { behind, actions }),
+        1 => (1..4i32).prop_map(Happening::MaxUnavailable),
+        2 => annotation().prop_map(|(key, value)| Happening::Annotate(key, value)),
+        1 => Just(Happening::Wait(700)),
         1 => any::<(bool, bool)>().prop_map(|(deleted, scaled)| Happening::Retention(deleted, scaled)),
     ]
+}
+
+fn annotation() -> impl Strategy<Value = (&'static str, &'static str)> {
+    let values = [
+        (PAUSED, "true"),
+        (PAUSED, "false"),
+        (RESERVED_ORDINALS, "1"),
+        (RESERVED_ORDINALS, "0,2-3"),
+        (RESERVED_ORDINALS, ""),
+        (AUTO_ROLLBACK, "true"),
+        (UPDATE_ORDER, "app=web"),
+        (UPDATE_ORDER, "not an order"),
+    ];
+    prop::sample::select(values.to_vec())
 }
 
 fn configured(parallel: bool, claims: bool, form: Form) -> SetBuilder {
@@ -78,6 +102,12 @@ fn happen(cluster: &mut Cluster, views: &[Observed], form: Form, happening: &Hap
             let policy = json!({"whenDeleted": word(deleted), "whenScaled": word(scaled)});
             cluster.change(|spec| spec.persistent_volume_claim_retention_policy = Some(serde_json::from_value(policy).unwrap()));
         }
+        Happening::MaxUnavailable(most) => cluster.change(|spec| {
+            let block = spec.update_strategy.as_mut().and_then(|strategy| strategy.rolling_update.as_mut());
+            block.into_iter().for_each(|block| block.max_unavailable = Some(IntOrString::Int(*most)));
+        }),
+        Happening::Annotate(key, value) => cluster.annotate(key, value),
+        Happening::Wait(seconds) => cluster.world.now += SignedDuration::from_secs(*seconds),
         Happening::Interrupted { behind, actions } => {
             let view = views.len().checked_sub(behind + 1).map(|at| views[at].clone());
             cluster.interrupted_round(&view.unwrap_or_else(|| cluster.world.observed()), *actions);
@@ -109,13 +139,17 @@ proptest! {
             views.push(cluster.world.observed());
         }
         cluster.partition(0);
+        cluster.annotate(PAUSED, "false");
+        cluster.annotate(AUTO_ROLLBACK, "false");
         cluster.image("last");
         cluster.settle();
 
-        let names: Vec<_> = cluster.range().map(|ordinal| format!("web-{ordinal}")).collect();
+        let names = cluster.names();
         prop_assert_eq!(cluster.world.pods.keys().cloned().collect::<Vec<_>>(), names.clone());
         prop_assert!(cluster.world.pods.values().all(|pod| is_ready(pod)));
         prop_assert!(cluster.round().actions.is_empty());
+        let told: Vec<_> = ["Available", "Progressing", "Stalled"].map(|kind| cluster.condition(kind)).into_iter().map(|told| told.0).collect();
+        prop_assert_eq!(told, ["True", "True", "False"]);
         if form != Form::OnDelete {
             let images: Vec<_> = names.iter().map(|name| format!("{name} last")).collect();
             prop_assert_eq!(cluster.images(), images);

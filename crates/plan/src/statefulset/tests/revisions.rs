@@ -53,6 +53,19 @@ fn a_set_that_was_not_changed_has_the_template_it_had() {
 }
 
 #[test]
+fn the_name_of_a_revision_fits_into_a_label() {
+    for (length, kept) in [(3, 3), (52, 52), (53, 52), (63, 52)] {
+        let mut long = set(1);
+        long.0.metadata.name = Some("x".repeat(length));
+        let plan = plan(&observed(long, vec![], vec![]), now());
+        let [Action::CreateRevision(revision)] = plan.actions.as_slice() else { panic!("{plan:?}") };
+        let name = revision.metadata.name.as_deref().unwrap();
+        assert!(name.len() <= 63 && name.starts_with(&format!("{}-", "x".repeat(kept))), "{name}");
+        assert!(name.starts_with(&super::super::revision_prefix(&"x".repeat(length))));
+    }
+}
+
+#[test]
 fn the_oldest_revisions_beyond_the_limit_go_unless_something_uses_them() {
     let history = || (1..=5).map(|number| revision(&format!("rev-{number}"), number, &format!("v{number}"))).collect();
     let at_five = |limit| set(2).image("v5").at("rev-2", "rev-5").history(limit).partition(2);

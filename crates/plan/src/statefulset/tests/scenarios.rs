@@ -20,7 +20,7 @@ fn everywhere(replicas: i32, story: impl Fn(&mut Cluster)) {
 /// Settles, and checks that the set is as desired.
 fn settled(cluster: &mut Cluster) {
     cluster.settle();
-    let names: Vec<_> = cluster.range().map(|ordinal| format!("web-{ordinal}")).collect();
+    let names = cluster.names();
     assert_eq!(cluster.world.pods.keys().cloned().collect::<Vec<_>>(), names);
     assert!(cluster.world.pods.values().all(|pod| is_ready(pod)));
     let status = cluster.world.set.status.clone().unwrap();
@@ -125,6 +125,32 @@ fn scaling_to_zero_during_a_canary_does_not_forget_the_old_revision() {
         cluster.settle();
         assert_eq!(cluster.images(), ["web-0 v1", "web-1 v1", "web-2 v2"]);
         cluster.partition(0);
+    });
+}
+
+#[test]
+fn a_canary_survives_zero_replicas_whatever_its_first_ordinal_and_partition() {
+    everywhere(4, |cluster| {
+        cluster.partition(3);
+        cluster.image("v2");
+        cluster.settle();
+        cluster.scale(0);
+        cluster.change(|spec| spec.ordinals = Some(serde_json::from_value(serde_json::json!({"start": 5})).unwrap()));
+        cluster.settle();
+        cluster.partition(1);
+        cluster.settle();
+        cluster.scale(4);
+        cluster.settle();
+        assert_eq!(cluster.images(), ["web-5 v1", "web-6 v2", "web-7 v2", "web-8 v2"]);
+        // At zero replicas and without a partition, the new revision is all there is.
+        cluster.scale(0);
+        cluster.settle();
+        cluster.partition(0);
+        cluster.settle();
+        cluster.partition(2);
+        cluster.scale(4);
+        cluster.settle();
+        assert!(cluster.images().iter().all(|image| image.ends_with(" v2")));
     });
 }
 

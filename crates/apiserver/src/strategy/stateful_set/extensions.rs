@@ -1,0 +1,49 @@
+//! What goes beyond upstream's rules: annotations that are read, and names that have to fit.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kinds::extensions::{Extensions, Malformed};
+use kinds::{Ordinals, ordinals};
+
+use crate::field::{FieldError, Path};
+
+/// The name of a pod is its host name, and the value of a label.
+const LONGEST_POD_NAME: usize = 63;
+
+/// Annotations that can't be read. One that is there already stays: it counts as absent, and the set must remain writable.
+pub(super) fn annotations(set: &StatefulSet, old: Option<&StatefulSet>) -> Vec<FieldError> {
+    let malformed = |set: &StatefulSet| Extensions::read(set.metadata.annotations.as_ref()).1;
+    let before = old.map(malformed).unwrap_or_default();
+    let new = malformed(set).into_iter().filter(|malformed| !before.contains(malformed));
+    new.map(|Malformed { annotation, value, reason }| FieldError::invalid(path().key(annotation), value, reason)).collect()
+}
+
+/// Refuses a set whose last pod could not be created, and a change that makes it want such a pod.
+pub(super) fn pod_names(set: &StatefulSet, old: Option<&StatefulSet>) -> Option<FieldError> {
+    let name = set.metadata.name.as_deref().unwrap_or_default();
+    let last = last_ordinal(set)?;
+    let is_no_worse = old.and_then(last_ordinal).is_some_and(|before| last <= before);
+    let pod = format!("{name}-{last}");
+    if pod.len() <= LONGEST_POD_NAME || is_no_worse {
+        return None;
+    }
+    let detail =
+        format!("the name of its last pod, {pod}, must be no more than {LONGEST_POD_NAME} bytes, as it is a host name and a label value");
+    Some(match old {
+        None => FieldError::invalid(Path::new("metadata").child("name"), name, detail),
+        Some(_) => {
+            let replicas = set.spec.as_ref().and_then(|spec| spec.replicas);
+            FieldError::invalid(Path::new("spec").child("replicas"), replicas, detail)
+        }
+    })
+}
+
+fn last_ordinal(set: &StatefulSet) -> Option<u32> {
+    let spec = set.spec.as_ref()?;
+    let start = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start);
+    let reserved = Extensions::read(set.metadata.annotations.as_ref()).0.reserved_ordinals;
+    Ordinals::new(ordinals::natural(start.unwrap_or(0)), ordinals::natural(spec.replicas.unwrap_or(1)), reserved).last()
+}
+
+fn path() -> Path {
+    Path::new("metadata").child("annotations")
+}
