@@ -7,7 +7,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::admit::Admission;
-use crate::auth::{Authenticator, Identity};
+use crate::auth::{Authenticator, Authority, Identity};
 use crate::config::Config;
 
 /// What all requests share.
@@ -16,6 +16,7 @@ pub struct Shared {
     pub config: Config,
     pub admission: Admission,
     pub authenticator: Authenticator,
+    pub(crate) authority: Authority,
     /// Ends watches and streams when the server stops.
     pub closing: CancellationToken,
 }

@@ -9,12 +9,12 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kinds::registry::Subresource;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::auth::{Identity, policy};
+use crate::auth::{Identity, impersonation};
 use crate::context::{Context, Shared};
 use crate::error::ApiError;
 use crate::respond::{self, Response};
 use crate::route::{self, Call, Route, Verb};
-use crate::{discovery, openapi, streams, verbs};
+use crate::{discovery, openapi, reviews, streams, verbs};
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -67,12 +67,16 @@ impl Service {
             Caller::InProcess(identity) => identity.clone(),
             Caller::Network { certificate, .. } => self.shared.authenticator.identify(certificate.as_ref(), &parts.headers).await?,
         };
+        let user = impersonation::effective(&self.shared.authority, user, &parts.headers).await?;
         let path = parts.uri.path();
         let route = match route::parse(&parts.method, path, parts.uri.query().unwrap_or_default(), &parts.headers) {
-            Err(_) if user.is_in("system:unauthenticated") => return Err(crate::auth::unauthorized()),
+            Err(_) if user.is_in("system:unauthenticated") => {
+                let verb = parts.method.as_str().to_lowercase();
+                return Err(ApiError::ForbiddenPath { user: user.user, verb, path: path.to_owned() });
+            }
             route => route?,
         };
-        policy::authorize(&user, &route, parts.method.as_str(), path)?;
+        self.shared.authority.authorize(&user, &route, parts.method.as_str(), path).await?;
         let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let permit = self.permit(&route, &caller).await?;
         if is_long(&route) {
@@ -140,6 +144,7 @@ impl Service {
             Route::Resources { group, version } => discovery::resources(group, version),
             Route::OpenApiIndex => Ok(openapi::index()),
             Route::OpenApi { group, version } => openapi::document(group, version),
+            Route::Review { review, namespace } => reviews::run(&context, review, namespace, &body).await,
             Route::TokenKeys => Ok(self.token_keys(parts.uri.path())),
             Route::Object(call) => match call.subresource {
                 Some(Subresource::Log) => streams::log(&context, call).await,

@@ -41,3 +41,12 @@ fn covers_resource(pattern: &str, resource: &str, subresource: &str) -> bool {
 pub(super) fn covers_path(pattern: &str, path: &str) -> bool {
     pattern == path || pattern.strip_suffix('*').is_some_and(|beginning| path.starts_with(beginning.trim_end_matches('*')))
 }
+
+/// The rules of who may do everything.
+pub fn everything() -> [PolicyRule; 2] {
+    let all = || vec![ALL.to_owned()];
+    [
+        PolicyRule { api_groups: Some(all()), resources: Some(all()), verbs: all(), ..PolicyRule::default() },
+        PolicyRule { non_resource_urls: Some(all()), verbs: all(), ..PolicyRule::default() },
+    ]
+}
