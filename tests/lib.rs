@@ -23,6 +23,8 @@ pub use request::{Answer, Watch};
 /// How long anything may take before a test gives up: a hang, not a speed.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+pub mod resp;
+
 /// One running instance with its own data directory, ports and addresses. Everything it made is removed on drop.
 #[derive(Debug)]
 pub struct Cluster {

@@ -5,7 +5,8 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kinds::{Selector, registry};
+use kinds::gate::{EVICTION_REQUESTED, holds_eviction};
+use kinds::{Extensions, Selector, registry};
 
 use crate::error::ApiError;
 
@@ -17,13 +18,6 @@ const GATE: &str = "PreDelete";
 const MOST_DISRUPTED: usize = 2000;
 /// The controller follows a change of a budget within moments.
 const SOON_SECONDS: i32 = 1;
-
-/// Asks that something runs before a pod of the set goes.
-const PRE_DELETE: &str = "steadfast.dev/pre-delete";
-/// Says on a pod that it ran.
-const PASSED: &str = "steadfast.dev/pre-delete-passed";
-/// Says on a pod since when someone waits for it.
-pub const REQUESTED: &str = "steadfast.dev/eviction-requested";
 
 /// Whether no budget speaks for the pod: it serves nobody yet, or any more, or goes anyhow.
 pub fn needs_no_budget(pod: &Pod) -> bool {
@@ -121,23 +115,18 @@ fn forbidden(budget: &str, why: &str) -> ApiError {
 
 /// What has to happen first, when the pod's set asks for something before its pods go, and it has not happened.
 pub fn gate(pod: &Pod, set: &StatefulSet) -> Option<ApiError> {
-    let asks = set.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PRE_DELETE));
-    let passed = pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PASSED));
-    let name = set.metadata.name.as_deref().unwrap_or_default();
-    (asks && !passed).then(|| ApiError::EvictionRefused {
-        message: "Cannot evict pod before its set's pre-delete gate has passed.".to_owned(),
-        cause: GATE,
-        why: format!("The gate {PRE_DELETE} of statefulset {name} has not passed for this pod; it has been asked to run"),
-        retry_after_seconds: 0,
-    })
+    let (extensions, _) = Extensions::read(set.metadata.annotations.as_ref());
+    let why = holds_eviction(extensions.gate.as_ref(), set.metadata.name.as_deref().unwrap_or_default(), pod)?;
+    let message = "Cannot evict pod before its set's pre-delete gate has passed.".to_owned();
+    Some(ApiError::EvictionRefused { message, cause: GATE, why, retry_after_seconds: 0 })
 }
 
 /// Notes on the pod that someone waits for its gate; the first wish counts. Returns whether it was news.
 pub fn request(pod: &mut Pod, now: Timestamp) -> bool {
     let annotations = pod.metadata.annotations.get_or_insert_default();
-    let news = !annotations.contains_key(REQUESTED);
+    let news = !annotations.contains_key(EVICTION_REQUESTED);
     if news {
-        annotations.insert(REQUESTED.to_owned(), now.to_string());
+        annotations.insert(EVICTION_REQUESTED.to_owned(), now.to_string());
     }
     news
 }
@@ -160,6 +149,7 @@ pub fn explain(pod: &mut Pod, now: Timestamp) {
 
 #[cfg(test)]
 mod tests {
+    use kinds::gate::{PASSED, PRE_DELETE};
     use serde_json::{Value, json};
 
     use super::*;
@@ -289,12 +279,12 @@ mod tests {
         let mut set = StatefulSet::default();
         set.metadata.name = Some("web".to_owned());
         assert!(gate(&pod, &set).is_none());
-        set.metadata.annotations = Some([(PRE_DELETE.to_owned(), "{}".to_owned())].into());
+        set.metadata.annotations = Some([(PRE_DELETE.to_owned(), r#"{"exec":{"command":["leave"]}}"#.to_owned())].into());
         let refused = gate(&pod, &set).unwrap();
         let why = "The gate steadfast.dev/pre-delete of statefulset web has not passed for this pod; it has been asked to run";
         assert_eq!(refusal(&refused), (429, None, why.to_owned()));
         assert!(request(&mut pod, Timestamp::UNIX_EPOCH) && !request(&mut pod, Timestamp::MAX));
-        assert_eq!(pod.metadata.annotations.as_ref().unwrap()[REQUESTED], "1970-01-01T00:00:00Z");
+        assert_eq!(pod.metadata.annotations.as_ref().unwrap()[EVICTION_REQUESTED], "1970-01-01T00:00:00Z");
         pod.metadata.annotations = Some([(PASSED.to_owned(), "now".to_owned())].into());
         assert!(gate(&pod, &set).is_none());
     }

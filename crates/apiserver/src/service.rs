@@ -14,6 +14,7 @@ use crate::context::{Context, Shared};
 use crate::error::ApiError;
 use crate::respond::{self, Response};
 use crate::route::{self, Call, Route, Verb};
+use crate::streams::Takeover;
 use crate::{discovery, openapi, reviews, streams, verbs};
 
 /// Where a request comes from.
@@ -77,10 +78,13 @@ impl Service {
             route => route?,
         };
         self.shared.authority.authorize(&user, &route, parts.method.as_str(), path).await?;
-        let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        let takeover = match caller {
+            Caller::InProcess(_) => Some(Takeover::Direct),
+            Caller::Network { .. } => parts.extensions.remove().map(Takeover::Connection),
+        };
         let permit = self.permit(&route, &caller).await?;
         if is_long(&route) {
-            let response = self.dispatch(&parts, &user, &route, Bytes::new(), upgrade).await?;
+            let response = self.dispatch(&parts, &user, &route, Bytes::new(), takeover).await?;
             return Ok(holding(response, permit));
         }
         let limit = self.shared.config.limits.request;
@@ -132,7 +136,7 @@ impl Service {
         user: &Identity,
         route: &Route,
         body: Bytes,
-        upgrade: Option<hyper::upgrade::OnUpgrade>,
+        takeover: Option<Takeover>,
     ) -> Result<Response, ApiError> {
         let context = Context { shared: &self.shared, user, headers: &parts.headers };
         match route {
@@ -148,7 +152,7 @@ impl Service {
             Route::TokenKeys => Ok(self.token_keys(parts.uri.path())),
             Route::Object(call) => match call.subresource {
                 Some(Subresource::Log) => streams::log(&context, call).await,
-                Some(Subresource::Exec) => streams::exec(&context, call, &parts.method, upgrade).await,
+                Some(Subresource::Exec) => streams::exec(&context, call, &parts.method, takeover).await,
                 _ => verbs::run(&context, call, body).await,
             },
         }

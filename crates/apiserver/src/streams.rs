@@ -25,6 +25,14 @@ const NODE_DEADLINE: Duration = Duration::from_secs(30);
 /// How much of a node's refusal is passed on, in bytes.
 const REFUSAL: usize = 4096;
 
+/// How a client takes a connection over.
+pub enum Takeover {
+    /// Its connection to this server becomes the stream.
+    Connection(OnUpgrade),
+    /// It is in this process and is handed the node's end.
+    Direct,
+}
+
 /// The log of a container.
 pub async fn log(context: &Context<'_>, call: &Call) -> Result<Response, ApiError> {
     let pod = pod(context, call).await?;
@@ -44,7 +52,7 @@ pub async fn log(context: &Context<'_>, call: &Call) -> Result<Response, ApiErro
 }
 
 /// A command in a container, over a connection that becomes a stream of its own.
-pub async fn exec(context: &Context<'_>, call: &Call, method: &Method, upgrade: Option<OnUpgrade>) -> Result<Response, ApiError> {
+pub async fn exec(context: &Context<'_>, call: &Call, method: &Method, takeover: Option<Takeover>) -> Result<Response, ApiError> {
     let pod = pod(context, call).await?;
     let container = choose(&pod, call)?;
     let node = node(&pod).ok_or_else(|| ApiError::bad_request(format!("pod {} does not have a host assigned", call.name)))?;
@@ -52,7 +60,7 @@ pub async fn exec(context: &Context<'_>, call: &Call, method: &Method, upgrade: 
         return Err(ApiError::bad_request("you must specify at least 1 command for the container"));
     }
     let websocket = context.headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let upgrade = upgrade.filter(|_| websocket).ok_or_else(|| ApiError::bad_request("Upgrade request required: WebSocket"))?;
+    let takeover = takeover.filter(|_| websocket).ok_or_else(|| ApiError::bad_request("Upgrade request required: WebSocket"))?;
     let path = format!("/exec/{}/{}/{container}?{}", call.namespace, call.name, exec_query(&call.query));
     let answer = ask(context, node, request(method, &path, Some(context.headers))?).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -65,7 +73,11 @@ pub async fn exec(context: &Context<'_>, call: &Call, method: &Method, upgrade: 
             response.headers_mut().append(name, value.clone());
         }
     }
-    tokio::spawn(splice(upgrade, hyper::upgrade::on(answer), context.shared.closing.clone()));
+    let node = hyper::upgrade::on(answer);
+    match takeover {
+        Takeover::Connection(client) => drop(tokio::spawn(splice(client, node, context.shared.closing.clone()))),
+        Takeover::Direct => drop(response.extensions_mut().insert(node)),
+    }
     Ok(response)
 }
 

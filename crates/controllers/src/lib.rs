@@ -9,6 +9,7 @@ pub mod disruption;
 pub mod election;
 pub mod endpoints;
 pub mod events;
+mod exec;
 pub mod fence;
 pub mod garbage;
 mod gone;

@@ -139,7 +139,11 @@ pub struct Runner<C: Controller> {
 impl<C: Controller> Runner<C> {
     /// A runner without sources.
     pub fn new(controller: C) -> Self {
-        let queue = Arc::new(WorkQueue::default());
+        Self::with_queue(controller, Arc::default())
+    }
+
+    /// A runner without sources over a queue that the controller itself adds to.
+    pub fn with_queue(controller: C, queue: Arc<WorkQueue<C::Key>>) -> Self {
         Self { controller: Arc::new(controller), queue, workers: WORKERS, synced: Vec::new(), sources: Vec::new() }
     }
 

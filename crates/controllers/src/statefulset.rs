@@ -7,13 +7,14 @@
 
 mod batches;
 mod execute;
+mod hooks;
 mod observe;
 mod report;
 mod sources;
 pub(crate) mod wire;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use informer::Informer;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
@@ -23,8 +24,9 @@ use kube::Client;
 use plan::statefulset::{Plan, plan};
 
 use crate::events::Recorder;
-use crate::runtime::{Controller, Outcome, ReconcileError, Runner, Writes};
+use crate::runtime::{Controller, Outcome, ReconcileError, Runner, WorkQueue, Writes};
 use crate::{Clock, Informers};
+use hooks::Hooks;
 
 /// After so many rounds in a row another set gets its turn.
 const MOST_ROUNDS: usize = 64;
@@ -38,7 +40,8 @@ pub async fn run(client: Client, informers: &Informers, shutdown: impl Future<Ou
 pub async fn run_with_clock(client: Client, informers: &Informers, clock: Clock, shutdown: impl Future<Output = ()> + Send) {
     let Informers { statefulsets, pods, claims, revisions, .. } = informers;
     let (sets, other_sets, third_sets) = (statefulsets.clone(), statefulsets.clone(), statefulsets.clone());
-    Runner::new(StatefulSets::new(client, informers, clock))
+    let queue = Arc::<WorkQueue<ObjectKey>>::default();
+    Runner::with_queue(StatefulSets::new(client, informers, clock, Arc::clone(&queue)), queue)
         .watch(statefulsets, |change| vec![change.key.clone()])
         .watch(pods, move |change| sources::of_pod(&sets, change))
         .watch(claims, move |change| sources::of_claim(&other_sets, change))
@@ -56,6 +59,7 @@ struct StatefulSets {
     revisions: Informer<ControllerRevision>,
     events: Recorder,
     clock: Clock,
+    hooks: Hooks,
     /// Writes that the views did not show in time, by set. They are waited for before the set is planned again.
     unseen: Mutex<HashMap<ObjectKey, Written>>,
 }
@@ -70,9 +74,11 @@ struct Written {
 }
 
 impl StatefulSets {
-    fn new(client: Client, informers: &Informers, clock: Clock) -> Self {
+    fn new(client: Client, informers: &Informers, clock: Clock, queue: Arc<WorkQueue<ObjectKey>>) -> Self {
+        let events = Recorder::start(client.clone(), "statefulset-controller", clock).about_sets_of(informers.set_kind);
         Self {
-            events: Recorder::start(client.clone(), "statefulset-controller", clock).about_sets_of(informers.set_kind),
+            hooks: Hooks::new(client.clone(), informers.pods.clone(), events.clone(), clock, queue),
+            events,
             client,
             kind: informers.set_kind,
             sets: informers.statefulsets.clone(),

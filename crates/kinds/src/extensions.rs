@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::gate::{Gate, PRE_DELETE};
 use crate::ordinals::Reserved;
 use crate::selector::{is_label_key, is_label_value};
 
@@ -17,6 +18,8 @@ pub const UPDATE_ORDER: &str = "steadfast.dev/update-order";
 pub const RESERVED_ORDINALS: &str = "steadfast.dev/reserved-ordinals";
 /// Whether rollouts stand still.
 pub const PAUSED: &str = "steadfast.dev/paused";
+/// Whether a pod whose images alone differ is updated without being replaced.
+pub const IN_PLACE_UPDATE: &str = "steadfast.dev/in-place-update";
 
 /// As upstream's Deployment.
 const DEFAULT_PROGRESS_DEADLINE: u32 = 600;
@@ -30,6 +33,8 @@ pub struct Extensions {
     pub update_order: UpdateOrder,
     pub reserved_ordinals: Reserved,
     pub paused: bool,
+    pub in_place_update: bool,
+    pub gate: Option<Gate>,
 }
 
 impl Default for Extensions {
@@ -40,6 +45,8 @@ impl Default for Extensions {
             update_order: UpdateOrder::default(),
             reserved_ordinals: Reserved::default(),
             paused: false,
+            in_place_update: false,
+            gate: None,
         }
     }
 }
@@ -63,6 +70,8 @@ const ANNOTATIONS: &[(&str, Reader)] = &[
     (UPDATE_ORDER, |extensions, text| UpdateOrder::parse(text).map(|order| extensions.update_order = order)),
     (RESERVED_ORDINALS, |extensions, text| Reserved::parse(text).map(|reserved| extensions.reserved_ordinals = reserved)),
     (PAUSED, |extensions, text| flag(text).map(|flag| extensions.paused = flag)),
+    (IN_PLACE_UPDATE, |extensions, text| flag(text).map(|flag| extensions.in_place_update = flag)),
+    (PRE_DELETE, |extensions, text| Gate::parse(text).map(|gate| extensions.gate = Some(gate))),
 ];
 
 impl Extensions {
@@ -160,6 +169,8 @@ fn seconds(text: &str) -> Result<u32, String> {
 mod tests {
     use super::*;
 
+    const GATE: &str = r#"{"exec":{"command":["leave"]}}"#;
+
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
@@ -179,6 +190,8 @@ mod tests {
             (UPDATE_ORDER, "role=replica"),
             (RESERVED_ORDINALS, "1,3-5"),
             (PAUSED, "true"),
+            (IN_PLACE_UPDATE, "true"),
+            (PRE_DELETE, GATE),
         ]);
         let wanted = Extensions {
             progress_deadline: 30,
@@ -186,6 +199,8 @@ mod tests {
             update_order: UpdateOrder(vec![Rank::Label { key: "role".to_owned(), value: "replica".to_owned() }]),
             reserved_ordinals: Reserved::parse("1,3-5").unwrap(),
             paused: true,
+            in_place_update: true,
+            gate: Some(Gate::parse(GATE).unwrap()),
         };
         assert_eq!(Extensions::read(Some(&annotations)), (wanted, vec![]));
     }
@@ -202,6 +217,7 @@ mod tests {
             (UPDATE_ORDER, "a=b c", "\"b c\" in \"a=b c\" can't be the value of a label"),
             (RESERVED_ORDINALS, "5-3", "the range 5-3 ends before it begins"),
             (PAUSED, "", "must be 'true' or 'false'"),
+            (PRE_DELETE, "{}", "exec.command: Required value"),
         ];
         for (annotation, value, reason) in cases {
             let malformed = Malformed { annotation, value: value.to_owned(), reason: reason.to_owned() };

@@ -6,6 +6,7 @@
 pub mod columns;
 pub mod definition;
 pub mod extensions;
+pub mod gate;
 pub mod managed_fields;
 pub mod merge_keys;
 pub mod names;

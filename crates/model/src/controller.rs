@@ -159,6 +159,9 @@ fn kind_of(action: &Action) -> Kind {
         | Action::ReleasePod { .. }
         | Action::CreatePod { .. }
         | Action::UpdatePod { .. }
+        | Action::MarkPod { .. }
+        | Action::RunGate { .. }
+        | Action::UpdateInPlace { .. }
         | Action::DeletePod { .. } => Kind::Pods,
     }
 }

@@ -102,7 +102,14 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn first(configuration: &Configuration) -> Self {
         let set = Arc::new(configuration.set.clone());
-        let observed = Observed { kind: Default::default(), set, pods: Vec::new(), claims: Default::default(), revisions: Vec::new() };
+        let observed = Observed {
+            kind: Default::default(),
+            set,
+            pods: Vec::new(),
+            claims: Default::default(),
+            revisions: Vec::new(),
+            running_hooks: Default::default(),
+        };
         let mut world = World::new(observed, Timestamp::UNIX_EPOCH);
         canonical::set(&mut world.set);
         let progress = vec![0; configuration.changes.len()];
@@ -122,6 +129,7 @@ impl State {
             pods: views.pods.as_ref().unwrap_or(&world.pods).values().filter(is_own).cloned().collect(),
             claims: views.claims.as_ref().unwrap_or(&world.claims).clone().into_iter().collect(),
             revisions: views.revisions.as_ref().unwrap_or(&world.revisions).values().cloned().collect(),
+            running_hooks: Default::default(),
         }
     }
 

@@ -30,7 +30,8 @@ const PULL_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// An image whose root is mounted for one attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedImage {
-    pub attempt: u32,
+    /// As the specification names it.
+    pub reference: String,
     pub image: Arc<Image>,
     pub root: PathBuf,
 }
@@ -168,9 +169,20 @@ pub(crate) async fn prepare_image(
 ) -> Result<PreparedImage, OperationError> {
     let reference = container.image.clone().unwrap_or_default();
     let image = obtain(shared, pod, container, &reference).await?;
-    let mounted = shared.images.mount(&image, &root_name(pod, &container.name, attempt)).await;
-    let root = mounted.map_err(|source| OperationError::Image { image: reference, source })?;
-    Ok(PreparedImage { attempt, image: Arc::new(image), root })
+    let root = mount_root(shared, &image, &root_name(pod, &container.name, attempt)).await;
+    let root = root.map_err(|source| OperationError::Image { image: reference.clone(), source })?;
+    Ok(PreparedImage { reference, image: Arc::new(image), root })
+}
+
+/// A root of another image was prepared for an attempt that never began: the specification has changed since.
+async fn mount_root(shared: &Shared, image: &Image, name: &str) -> Result<PathBuf, ImageError> {
+    match shared.images.mount(image, name).await {
+        Err(ImageError::Mounted(_)) => {
+            shared.images.unmount(name).await?;
+            shared.images.mount(image, name).await
+        }
+        root => root,
+    }
 }
 
 async fn obtain(shared: &Shared, pod: &Pod, container: &Container, reference: &str) -> Result<Image, OperationError> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Method;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::jiff::{Timestamp, Unit};
+use kinds::extensions::PAUSED;
 use plan::statefulset::{WaitingOn, template_in};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -17,8 +18,6 @@ use crate::failure::Failure;
 use crate::output::say;
 use crate::status::{Portrait, Views, portray};
 
-/// While this is `"true"` on a set, no pod is updated.
-const PAUSED: &str = "steadfast.dev/paused";
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";

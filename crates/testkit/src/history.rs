@@ -92,6 +92,7 @@ impl Objects {
             pods: self.pods.values().cloned().collect(),
             claims: self.claims.clone(),
             revisions: self.revisions.values().cloned().collect(),
+            running_hooks: Default::default(),
         })
     }
 

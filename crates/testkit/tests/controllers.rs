@@ -22,10 +22,16 @@ use serde_json::{Value, json};
 use store::embedded::{Embedded, Options};
 use tokio::task::JoinSet;
 
+#[path = "controllers/gates.rs"]
+mod gates;
+#[path = "controllers/node.rs"]
+mod node;
+
 /// A control plane of its own, which ends with the test.
 struct Cluster {
     admin: Client,
     informers: Informers,
+    commands: node::Commands,
     _server: Server,
     _tasks: JoinSet<()>,
     _dir: tempfile::TempDir,
@@ -36,23 +42,26 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Embedded::open(&dir.path().join("store"), Options::default()).unwrap());
         let certificates = Certificates::open(dir.path()).unwrap();
+        let commands = node::Commands::default();
         let config = Config {
             service_range: "10.96.0.0/16".parse().unwrap(),
             token_key: Arc::new(certificates.token_key().unwrap()),
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
-            node_dialer: None,
+            node_dialer: Some(commands.dialer()),
             limits: Limits::default(),
+            user_roles: testkit::user_roles(),
         };
         let server = Server::new(config, store).await.unwrap();
         let manager = server.client("system:kube-controller-manager", &[]);
-        controllers::namespaces::ensure_system(&manager).await.unwrap();
+        let admin = server.client("admin", &["system:masters"]);
+        controllers::namespaces::ensure_system(&admin).await.unwrap();
         let informers = Informers::start(&manager);
-        let mut tasks = control(&manager, server.client("system:kube-scheduler", &[]), &informers);
-        let kubelet = server.client("system:node:n1", &["system:nodes"]);
+        let mut tasks = control(&manager, &informers, |user| server.client(user, &[]));
+        // Made-up nodes and volumes are of no node that there is.
+        let kubelet = admin.clone();
         tasks.spawn(run_pods(kubelet.clone(), informers.clone()));
         tasks.spawn(make_volumes(kubelet, informers.clone()));
-        let admin = server.client("admin", &["system:masters"]);
-        Self { admin, informers, _server: server, _tasks: tasks, _dir: dir }
+        Self { admin, informers, commands, _server: server, _tasks: tasks, _dir: dir }
     }
 
     async fn create<K>(&self, object: Value)
@@ -67,12 +76,12 @@ impl Cluster {
 }
 
 /// Every controller that the story needs.
-fn control(manager: &Client, scheduler: Client, informers: &Informers) -> JoinSet<()> {
+fn control(manager: &Client, informers: &Informers, client_of: impl Fn(&str) -> Client) -> JoinSet<()> {
     let inventory = Inventory::start(manager);
     let mut tasks = JoinSet::new();
-    let (client, shared) = (manager.clone(), informers.clone());
+    let (client, shared) = (client_of("system:controller:statefulset-controller"), informers.clone());
     tasks.spawn(async move { controllers::statefulset::run(client, &shared, pending()).await });
-    let shared = informers.clone();
+    let (scheduler, shared) = (client_of("system:kube-scheduler"), informers.clone());
     tasks.spawn(async move { controllers::scheduler::run(scheduler, &shared, pending()).await });
     let (client, shared) = (manager.clone(), informers.clone());
     tasks.spawn(async move { controllers::binding::run(client, &shared, pending()).await });
@@ -109,10 +118,18 @@ async fn run_pod(client: &Client, pod: &Pod) {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if pod.metadata.deletion_timestamp.is_some() {
         let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
-    } else if phase != Some("Running") {
+    } else if phase != Some("Running") || pod.status.as_ref().and_then(|status| status.observed_generation) != pod.metadata.generation {
         let address = format!("10.0.0.{}", name.rsplit('-').next().unwrap());
         let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
-        let status = json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": ready}});
+        // A container for each version of the specification.
+        let generation = pod.metadata.generation;
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| {
+            json!({"name": container.name, "image": container.image, "imageID": "", "ready": true, "restartCount": 0,
+                "containerID": format!("made-up://{}", generation.unwrap_or(0))})
+        });
+        let containers: Vec<_> = containers.collect();
+        let status = json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": ready,
+            "containerStatuses": containers, "observedGeneration": generation}});
         api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(status)).await.unwrap();
     }
 }
@@ -159,7 +176,7 @@ async fn until<K: informer::Watched>(informer: &Informer<K>, what: &str, wanted:
     }
 }
 
-fn node(name: &str) -> Value {
+fn machine(name: &str) -> Value {
     let room = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
     let conditions = json!([{"type": "Ready", "status": "True"}]);
     json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "status": {"capacity": room, "allocatable": room, "conditions": conditions}})
@@ -170,8 +187,8 @@ async fn six(cluster: &Cluster) {
     let class = json!({"metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
         "provisioner": "steadfast.dev/local", "volumeBindingMode": "WaitForFirstConsumer"});
     cluster.create::<StorageClass>(class).await;
-    cluster.create::<Node>(node("n1")).await;
-    cluster.create::<Node>(node("n2")).await;
+    cluster.create::<Node>(machine("n1")).await;
+    cluster.create::<Node>(machine("n2")).await;
     let labels = json!({"app": "redis"});
     let service =
         json!({"clusterIP": "None", "selector": labels, "ports": [{"name": "client", "port": 6379}], "publishNotReadyAddresses": true});

@@ -187,7 +187,7 @@ async fn any_number_of_clients_at_once_gets_as_much_as_the_budget_allows() {
 async fn a_gate_of_the_set_comes_before_the_budget_and_is_asked_once() {
     let harness = Harness::new().await;
     let mut gated = set("web");
-    gated["metadata"]["annotations"] = json!({"steadfast.dev/pre-delete": "{}"});
+    gated["metadata"]["annotations"] = json!({"steadfast.dev/pre-delete": r#"{"exec":{"command":["leave"]}}"#});
     let uid = harness.ok("POST", SETS, gated).await["metadata"]["uid"].clone();
     running(&harness, "web-0", "True").await;
     let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": uid, "controller": true}]);

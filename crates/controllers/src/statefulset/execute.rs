@@ -1,18 +1,20 @@
 //! Carries a plan out: one request per action, guarded by what was observed.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{join, join_all};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinds::ObjectKey;
+use kinds::gate::PROGRESS;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use plan::statefulset::{Action, Plan, status_differs};
+use plan::statefulset::{Action, Marking, Plan, REVISION_LABEL, status_differs};
 use serde_json::{Value, json};
 
 use super::batches::steps;
+use super::hooks::{Job, annotated};
 use super::wire::Sets;
 use super::{StatefulSets, Written};
 use crate::runtime::{ReconcileError, Writes, call};
@@ -20,7 +22,7 @@ use crate::runtime::{ReconcileError, Writes, call};
 impl StatefulSets {
     /// Takes the plan's actions, up to the first failure, and writes the status, failure or not. The status tells of what
     /// was observed, so neither waits for the other, and the server may commit them together.
-    pub(super) async fn execute(&self, set: &StatefulSet, plan: &Plan) -> (Written, Result<(), ReconcileError>) {
+    pub(super) async fn execute(&self, set: &Arc<StatefulSet>, plan: &Plan) -> (Written, Result<(), ReconcileError>) {
         let execution = Execution::new(self, set);
         let (acted, told) = join(execution.act(&plan.actions), execution.write_status(&plan.status)).await;
         (execution.written.into_inner().unwrap_or_else(PoisonError::into_inner), acted.and(told))
@@ -29,7 +31,7 @@ impl StatefulSets {
 
 struct Execution<'a> {
     shell: &'a StatefulSets,
-    set: &'a StatefulSet,
+    set: &'a Arc<StatefulSet>,
     namespace: &'a str,
     pods: Api<Pod>,
     claims: Api<PersistentVolumeClaim>,
@@ -39,7 +41,7 @@ struct Execution<'a> {
 }
 
 impl<'a> Execution<'a> {
-    fn new(shell: &'a StatefulSets, set: &'a StatefulSet) -> Self {
+    fn new(shell: &'a StatefulSets, set: &'a Arc<StatefulSet>) -> Self {
         let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
         Self {
             shell,
@@ -126,7 +128,27 @@ impl<'a> Execution<'a> {
                 gone_is_fine(call(doing, self.pods.delete(name, &only(uid))).await.map(drop))?;
                 self.note_deletion(|written| &mut written.pods, name, uid);
             }
+            Action::MarkPod { name, uid, resource_version, annotations, .. } => {
+                self.patch_pod(doing, name, annotated(uid, Some(resource_version), annotations)).await?;
+            }
+            Action::UpdateInPlace { name, uid, resource_version, revision, images, annotations, .. } => {
+                let patch = updated(annotated(uid, Some(resource_version), annotations), revision, images);
+                self.patch_pod(doing, name, patch).await?;
+            }
+            Action::RunGate { name, uid, resource_version, run, .. } => {
+                let begun: [Marking; 1] = [(PROGRESS, Some(run.progress.text()))];
+                self.patch_pod(doing, name, annotated(uid, Some(resource_version), &begun)).await?;
+                let job = Job { set: Arc::clone(self.set), pod: name.clone(), uid: uid.clone(), run: (**run).clone() };
+                self.shell.hooks.begin(job);
+            }
         }
+        Ok(())
+    }
+
+    /// A strategic merge patch: containers are found by their names.
+    async fn patch_pod(&self, doing: impl FnOnce() -> String, name: &str, patch: Value) -> Result<(), ReconcileError> {
+        let answer = call(doing, self.pods.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await?;
+        self.note(|written| written.pods.wrote(&answer));
         Ok(())
     }
 
@@ -152,7 +174,7 @@ impl<'a> Execution<'a> {
             return Ok(());
         }
         let name = self.set.metadata.name.as_deref().unwrap_or_default();
-        let set = StatefulSet { status: Some(status.clone()), ..self.set.clone() };
+        let set = StatefulSet { status: Some(status.clone()), ..StatefulSet::clone(self.set) };
         let doing = || format!("write the status of statefulset {name}");
         match call(doing, self.sets.replace_status(name, &PostParams::default(), &set)).await {
             Ok(answer) => self.note(|written| written.sets.wrote(&answer)),
@@ -187,6 +209,14 @@ fn owned(uid: Option<&String>, resource_version: &str, owners: &[OwnerReference]
         metadata["uid"] = uid.as_str().into();
     }
     json!({"metadata": metadata})
+}
+
+/// The patch with the images of containers, and the revision that has them.
+fn updated(mut patch: Value, revision: &str, images: &[(String, String)]) -> Value {
+    let containers: Vec<_> = images.iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
+    patch["metadata"]["labels"] = json!({REVISION_LABEL: revision});
+    patch["spec"] = json!({"containers": containers});
+    patch
 }
 
 /// Deletes the object that was observed, not a later one of its name.

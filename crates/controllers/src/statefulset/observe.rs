@@ -21,6 +21,7 @@ impl StatefulSets {
             kind: self.kind,
             claims: self.observed_claims(set, &pods, namespace),
             revisions: self.observed_revisions(set, namespace, uid),
+            running_hooks: self.hooks.running(),
             pods,
             set: set.clone(),
         }

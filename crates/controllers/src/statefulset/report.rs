@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kinds::extensions::Malformed;
-use plan::statefulset::{Action, Plan, status_differs};
+use plan::statefulset::{Action, Mark, Plan, status_differs};
 
 use super::StatefulSets;
 use crate::events::Severity;
@@ -13,7 +13,7 @@ impl StatefulSets {
     pub(super) fn report(&self, set: &StatefulSet, action: &Action, result: &Result<(), ReconcileError>) {
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let Some((reason, message)) = describe(name, action, result.as_ref().err()) else { return };
-        let is_good = result.is_ok() && !matches!(action, Action::RollBack { .. });
+        let is_good = result.is_ok() && !matches!(action, Action::RollBack { .. } | Action::MarkPod { .. });
         let severity = if is_good { Severity::Normal } else { Severity::Warning };
         self.events.record(set, severity, reason, message);
     }
@@ -54,6 +54,14 @@ fn describe(set: &str, action: &Action, error: Option<&ReconcileError>) -> Optio
         }
         // The set was changed meanwhile: the next round decides anew.
         Action::RollBack { .. } if error.is_some_and(ReconcileError::is_stale) => None,
+        Action::UpdateInPlace { name, revision, .. } => Some(match error {
+            None => ("SuccessfulUpdate", format!("Update Pod {name} in StatefulSet {set} in place to {revision} successful")),
+            Some(error) => ("FailedUpdate", format!("Update Pod {name} in StatefulSet {set} in place to {revision} failed error: {error}")),
+        }),
+        Action::MarkPod { name, mark: Mark::GateGivenUp { reason }, .. } if error.is_none() => Some((
+            "PreDeleteHookGivenUp",
+            format!("The pre-delete hook of Pod {name} for {reason} did not succeed in time; the pod goes without it, as onTimeout asks"),
+        )),
         Action::RollBack { from, to, because, .. } => Some(of_rollback(set, [from, to], because, error)),
         _ => None,
     }

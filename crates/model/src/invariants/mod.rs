@@ -122,7 +122,8 @@ impl<'a> Judge<'a> {
     pub fn action(&self, action: &Action) -> Verdict {
         match action {
             Action::CreatePod { pod, .. } => self.creation(pod),
-            Action::DeletePod { name, uid, .. } => self.deletion(name, uid),
+            // An update inside takes the pod away for a while.
+            Action::DeletePod { name, uid, .. } | Action::UpdateInPlace { name, uid, .. } => self.deletion(name, uid),
             Action::CreateClaim { claim, .. } => self.owners_of_claim(&claim.metadata, claim.metadata.owner_references.as_deref()),
             Action::UpdateClaim { name, owners, .. } => match self.observed.claims.get(name) {
                 Some(claim) => self.owners_of_claim(&claim.metadata, Some(owners)),
@@ -132,6 +133,8 @@ impl<'a> Judge<'a> {
             Action::RenumberRevision { name, number, .. } => self.renumbering(name, *number),
             Action::DeleteRevision { name, .. } => self.revision_deletion(name),
             Action::RollBack { .. }
+            | Action::MarkPod { .. }
+            | Action::RunGate { .. }
             | Action::AdoptRevision { .. }
             | Action::AdoptPod { .. }
             | Action::ReleasePod { .. }

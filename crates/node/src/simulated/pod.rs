@@ -163,13 +163,17 @@ impl Writer<'_> {
 
     /// A container that runs, since when it was said to.
     fn running(&self, container: &Container, statuses: Option<&Vec<ContainerStatus>>) -> ContainerStatus {
-        let earlier = state_of(container, statuses).and_then(|state| state.running.as_ref());
+        let image = container.image.clone().unwrap_or_default();
+        let before = statuses.and_then(|statuses| statuses.iter().find(|status| status.name == container.name));
+        let restarts = before.map_or(0, |before| before.restart_count + i32::from(before.image != image));
+        let same = before.filter(|before| before.image == image).and_then(|before| before.state.as_ref());
+        let earlier = same.and_then(|state| state.running.as_ref());
         let running = earlier.cloned().unwrap_or(ContainerStateRunning { started_at: Some(Time(self.now)) });
         let uid = self.observed.pod.metadata.uid.as_deref().unwrap_or_default();
-        let image = container.image.clone().unwrap_or_default();
         ContainerStatus {
             name: container.name.clone(),
-            container_id: Some(format!("simulated://{uid}/{}", container.name)),
+            container_id: Some(format!("simulated://{uid}/{}-{restarts}", container.name)),
+            restart_count: restarts,
             image_id: format!("simulated://{image}"),
             image,
             ready: true,

@@ -27,7 +27,8 @@ pub(crate) struct Memory {
     pub volumes_removed: bool,
     pub detached: bool,
     pub containers: BTreeMap<String, Container>,
-    pub images: BTreeMap<String, PreparedImage>,
+    /// By container and attempt: of those that run, and of those to come.
+    pub images: BTreeMap<(String, u32), PreparedImage>,
     pub probers: BTreeMap<(String, Kind), Prober>,
     pub failures: BTreeMap<Action, Failure>,
     /// Ends that were told before the start was, by the runtime's identity.
@@ -66,15 +67,35 @@ impl Memory {
     }
 
     /// A container was started.
-    pub fn started(&mut self, pod: &Pod, name: &str, number: u32, started_at: Timestamp, image_id: String) {
+    pub fn started(&mut self, pod: &Pod, name: &str, number: u32, started_at: Timestamp) {
+        self.images.retain(|(container, attempt), _| container != name || *attempt >= number);
+        let prepared = self.images.get(&(name.to_owned(), number));
+        let image = prepared.map(|prepared| prepared.reference.clone()).unwrap_or_default();
+        let image_id = prepared.map(|prepared| prepared.image.digest.clone()).unwrap_or_default();
         let container = self.containers.entry(name.to_owned()).or_default();
-        let crashes = container.crashes_so_far() + u32::from(container.latest().is_some());
+        // An image that was given up has no crashes to count for the next one.
+        let crashes = match container.latest() {
+            Some(latest) if latest.image.is_empty() || latest.image == image => container.crashes_so_far() + 1,
+            _ => 0,
+        };
         let mut attempts = std::mem::take(&mut container.attempts);
-        attempts.push(Attempt { number, state: AttemptState::Running { started_at }, image_id, earlier_sandbox: false });
+        attempts.push(Attempt { number, state: AttemptState::Running { started_at }, image, image_id, earlier_sandbox: false });
         *container = Container { attempts, crashes, ..Container::default() };
         self.probers.extend(probers(pod, name, container));
         if let Some(exit) = self.early_exits.remove(&container_id(name, number)) {
             self.exited(name, number, &exit, None);
+        }
+    }
+
+    /// The specification of a container names another image than before: what was prepared or failed with that one is void.
+    pub fn image_changed(&mut self, name: &str) {
+        let is_of = |action: &Action| match action {
+            Action::PrepareImage { container, .. } | Action::StartContainer { container, .. } => container == name,
+            _ => false,
+        };
+        self.failures.retain(|action, _| !is_of(action));
+        if let Some(container) = self.containers.get_mut(name) {
+            container.image_for = None;
         }
     }
 
@@ -144,7 +165,7 @@ fn from_runtime(sandbox: &runtime::Sandbox) -> BTreeMap<String, Container> {
             ContainerState::Running { started_at, .. } => AttemptState::Running { started_at: at_nanosecond(*started_at) },
             ContainerState::Exited { started_at, exit } => AttemptState::Ended(ended(Some(at_nanosecond(*started_at)), exit, None)),
         };
-        let attempt = Attempt { number, state, image_id: String::new(), earlier_sandbox: false };
+        let attempt = Attempt { number, state, image: String::new(), image_id: String::new(), earlier_sandbox: false };
         containers.entry(name.to_owned()).or_default().attempts.push(attempt);
     }
     for container in containers.values_mut() {
@@ -159,7 +180,8 @@ fn from_runtime(sandbox: &runtime::Sandbox) -> BTreeMap<String, Container> {
 fn adopt(container: &mut Container, status: &ContainerStatus, now: Timestamp) {
     let number = u32::try_from(status.restart_count).unwrap_or(0);
     if let Some(attempt) = container.attempts.last_mut() {
-        attempt.image_id = status.image_id.clone();
+        // If it began after the status was written, it may have another image; then it is started once too often.
+        (attempt.image, attempt.image_id) = (status.image.clone(), status.image_id.clone());
         if attempt.number == number {
             container.readiness = Some(status.ready).filter(|ready| *ready);
             container.startup = status.started.filter(|started| *started);
@@ -184,6 +206,7 @@ fn adopt(container: &mut Container, status: &ContainerStatus, now: Timestamp) {
     container.attempts.push(Attempt {
         number,
         state: AttemptState::Ended(ended),
+        image: status.image.clone(),
         image_id: status.image_id.clone(),
         earlier_sandbox: true,
     });
@@ -294,7 +317,7 @@ mod tests {
         let pod = pod(json!({}));
         let mut memory = Memory::recovered(&pod, None, now());
         memory.exited("redis", 0, &exit(3), None);
-        memory.started(&pod, "redis", 0, now(), String::new());
+        memory.started(&pod, "redis", 0, now());
         assert_eq!(memory.containers["redis"].ended().map(|ended| ended.exit_code), Some(3));
         assert!(memory.probers.is_empty() && memory.early_exits.is_empty());
     }

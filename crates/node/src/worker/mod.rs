@@ -271,6 +271,11 @@ impl Worker {
         }
         let told = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
         let changed = told(&pod) != told(&self.pod);
+        for (name, image) in images(&pod) {
+            if images(&self.pod).any(|(other, before)| other == name && before != image) {
+                self.memory.image_changed(name);
+            }
+        }
         self.pod = pod;
         // Volumes may hold them.
         if changed && self.memory.volumes.is_some() && !self.gone {
@@ -421,6 +426,12 @@ impl Worker {
         let spec = self.pod.spec.as_ref()?;
         plan::pod::roles(spec).find(|(_, container)| container.name == name).map(|(_, container)| container.clone())
     }
+}
+
+/// Containers and their images.
+fn images(pod: &Pod) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let containers = pod.spec.iter().flat_map(plan::pod::roles);
+    containers.map(|(_, container)| (container.name.as_str(), container.image.as_deref()))
 }
 
 fn is_clean_up(action: &Action) -> bool {

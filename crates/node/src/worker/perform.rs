@@ -35,6 +35,7 @@ impl Worker {
             StopReason::PodEnds => format!("Stopping container {name}"),
             StopReason::LivenessFailed => format!("Container {name} failed liveness probe, will be restarted"),
             StopReason::StartupFailed => format!("Container {name} failed startup probe, will be restarted"),
+            StopReason::ImageChanged => format!("Container {name} definition changed, will be restarted"),
             StopReason::PostStartFailed => format!("FailedPostStartHook: container {name} will be restarted"),
         };
         self.shared.log(&self.pod).event(self.container(name).as_ref(), Normal, "Killing", text);
@@ -80,7 +81,7 @@ impl Worker {
     }
 
     fn start_input(&self, container: &str, attempt: u32) -> Option<StartInput> {
-        let image = self.memory.images.get(container).filter(|image| image.attempt == attempt)?;
+        let image = self.memory.images.get(&(container.to_owned(), attempt))?;
         let addresses = match operation::is_host_network(&self.pod) {
             true => self.shared.addresses.clone(),
             false => self.memory.address.clone().into_iter().collect(),
@@ -97,7 +98,8 @@ impl Worker {
 
     /// The signal the image wants to be stopped with.
     fn stop_signal(&self, container: &str) -> i32 {
-        let image = self.memory.images.get(container);
+        let running = self.memory.containers.get(container).and_then(|container| container.running());
+        let image = running.and_then(|running| self.memory.images.get(&(container.to_owned(), running.number)));
         let wanted = image.and_then(|image| image.image.config.stop_signal.clone());
         wanted.and_then(|signal| parse_signal(&signal)).unwrap_or(SIGTERM)
     }
@@ -110,13 +112,9 @@ impl Worker {
             (_, Done::Address(address)) => memory.address = Some(address),
             (_, Done::Sandbox(sandbox)) => (memory.sandbox, memory.shim_pid) = (Sandbox::Ready, Some(sandbox.shim_pid)),
             (_, Done::Volumes(volumes)) => memory.volumes = Some(volumes),
-            (Action::PrepareImage { container, attempt }, Done::Image(image)) => {
-                memory.containers.entry(container.clone()).or_default().image_for = Some(attempt);
-                memory.images.insert(container, *image);
-            }
+            (Action::PrepareImage { container, attempt }, Done::Image(image)) => self.prepared(container, attempt, *image),
             (Action::StartContainer { container, attempt }, Done::Started(started_at)) => {
-                let image_id = memory.images.get(&container).map(|image| image.image.digest.clone()).unwrap_or_default();
-                memory.started(&self.pod, &container, attempt, memory::at_nanosecond(started_at), image_id);
+                memory.started(&self.pod, &container, attempt, memory::at_nanosecond(started_at));
             }
             (Action::AttachNetwork, _) => memory.attached = true,
             (Action::RunPostStart { container, .. }, _) => {
@@ -133,6 +131,15 @@ impl Worker {
             (Action::TearDownVolumes, _) => (memory.volumes_removed, memory.volumes) = (true, None),
             (Action::DetachNetwork, _) => memory.detached = true,
             _ => {}
+        }
+    }
+
+    /// An image that the specification no longer names is of no use.
+    fn prepared(&mut self, container: String, attempt: u32, image: PreparedImage) {
+        let wanted = self.container(&container).and_then(|spec| spec.image).unwrap_or_default();
+        if image.reference == wanted {
+            self.memory.containers.entry(container.clone()).or_default().image_for = Some(attempt);
+            self.memory.images.insert((container, attempt), image);
         }
     }
 

@@ -11,6 +11,7 @@ mod budgets;
 mod changes;
 mod claims;
 mod garbage;
+mod living;
 mod places;
 mod pods;
 mod presumption;
@@ -30,6 +31,9 @@ pub use run::{Forecast, NewPods, Present, Totals, foresee};
 pub use steps::{Reason, Step};
 pub use verdict::Verdict;
 pub use world::World;
+
+#[cfg(test)]
+pub(crate) use living::annotate;
 
 #[cfg(test)]
 mod tests;

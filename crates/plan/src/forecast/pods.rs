@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::World;
+use super::{World, living};
 use crate::statefulset::may_claim;
 
 /// How long a pod is in one phase: long enough for times to differ.
@@ -41,9 +41,7 @@ impl World {
         let now = self.tick();
         self.change_pod(name, |pod| {
             set_condition(pod, "Ready", true, now);
-            // What troubled its containers is over.
-            let status = pod.status.get_or_insert_default();
-            (status.container_statuses, status.init_container_statuses) = (None, None);
+            living::heal(pod);
         })
     }
 
@@ -112,7 +110,7 @@ fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
-fn set_condition(pod: &mut Pod, kind: &str, holds: bool, now: Timestamp) {
+pub(super) fn set_condition(pod: &mut Pod, kind: &str, holds: bool, now: Timestamp) {
     let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
     conditions.retain(|condition| condition.type_ != kind);
     conditions.push(PodCondition {

@@ -16,8 +16,14 @@ fn world() -> World {
         "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}],
         "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "v1"}]}}}});
     let set: StatefulSet = serde_json::from_value(set).unwrap();
-    let observed =
-        Observed { kind: Default::default(), set: set.into(), pods: Vec::new(), claims: Default::default(), revisions: Vec::new() };
+    let observed = Observed {
+        kind: Default::default(),
+        set: set.into(),
+        pods: Vec::new(),
+        claims: Default::default(),
+        revisions: Vec::new(),
+        running_hooks: Default::default(),
+    };
     World::new(observed, Timestamp::UNIX_EPOCH)
 }
 

@@ -29,7 +29,9 @@ impl Verdict {
     pub(super) fn of(waiting_on: Option<WaitingOn>) -> Self {
         match waiting_on {
             None => Self::Completes,
-            Some(held @ (WaitingOn::Partition { .. } | WaitingOn::UserDeletion { .. })) => Self::Held { waiting_on: held.to_string() },
+            Some(held @ (WaitingOn::Partition { .. } | WaitingOn::Paused { .. } | WaitingOn::UserDeletion { .. })) => {
+                Self::Held { waiting_on: held.to_string() }
+            }
             Some(other) => Self::NeverFinishes { waiting_on: other.to_string() },
         }
     }

@@ -1,6 +1,6 @@
 //! The objects of one set, and what requests do to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use k8s_openapi::{Metadata, Resource};
 use kinds::SetKind;
 
-use super::{Refused, pods};
+use super::{Refused, living, pods};
 use crate::statefulset::{Action, Observed, status_differs};
 
 /// A copy of a set and of what belongs to it. Cheap to clone: objects are shared until they change.
@@ -36,7 +36,8 @@ type Objects<K> = BTreeMap<String, Arc<K>>;
 impl World {
     /// A world with these objects.
     pub fn new(observed: Observed, now: Timestamp) -> Self {
-        let Observed { kind, set, pods, claims, revisions } = observed;
+        // Whether hooks run at this moment is the controller's own affair: here they succeed at once.
+        let Observed { kind, set, pods, claims, revisions, running_hooks: _ } = observed;
         let mut world =
             Self { kind, set, pods: by_name(pods), claims: by_name(claims.into_values()), revisions: by_name(revisions), now, version: 0 };
         world.version = world.newest_version();
@@ -51,6 +52,7 @@ impl World {
             pods: self.pods.values().cloned().collect(),
             claims: self.claims.clone().into_iter().collect(),
             revisions: self.revisions.values().cloned().collect(),
+            running_hooks: HashSet::new(),
         }
     }
 
@@ -86,6 +88,21 @@ impl World {
             Action::UpdatePod { pod, .. } => {
                 let seen = Seen::of(&pod.metadata);
                 change(&mut self.pods, &seen, version, |current| *current = (**pod).clone())
+            }
+            Action::MarkPod { name, uid, resource_version, annotations, .. } => {
+                let seen = Seen { name, uid: Some(uid), resource_version: Some(resource_version) };
+                change(&mut self.pods, &seen, version, |pod| living::annotate(pod, annotations))
+            }
+            Action::RunGate { name, uid, resource_version, run, .. } => {
+                let seen = Seen { name, uid: Some(uid), resource_version: Some(resource_version) };
+                change(&mut self.pods, &seen, version, |pod| living::annotate(pod, &run.marks(Ok(()), now)))
+            }
+            Action::UpdateInPlace { name, uid, resource_version, revision, images, annotations, .. } => {
+                let seen = Seen { name, uid: Some(uid), resource_version: Some(resource_version) };
+                change(&mut self.pods, &seen, version, |pod| {
+                    living::annotate(pod, annotations);
+                    living::update(pod, revision, images, version, now);
+                })
             }
             Action::DeleteRevision { name, uid } => match only(&self.revisions, name, uid) {
                 Ok(()) => {

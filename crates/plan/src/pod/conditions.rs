@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::Action;
 use super::observed::{Observed, Sandbox};
 use super::phase::incomplete_inits;
-use super::unit::{Role, units};
+use super::unit::{Role, Unit, units};
 
 /// A condition's verdict: holds, or doesn't for this reason.
 struct Verdict {
@@ -81,8 +82,20 @@ fn containers_ready(observed: &Observed<'_>, phase: &str) -> Verdict {
     let unready: Vec<_> = units(observed).filter(|unit| unit.role != Role::Init && !unit.is_ready()).map(|unit| unit.name()).collect();
     match unready.is_empty() {
         true => Verdict::HOLDS,
-        false => Verdict::fails("ContainersNotReady", Some(format!("containers with unready status: [{}]", unready.join(" ")))),
+        false => {
+            let images: String = units(observed).filter_map(|unit| missing_image(observed, &unit)).collect();
+            let message = format!("containers with unready status: [{}]{images}", unready.join(" "));
+            Verdict::fails("ContainersNotReady", Some(message))
+        }
     }
+}
+
+/// Why a container that runs has not got the image yet that it is to have now.
+fn missing_image(observed: &Observed<'_>, unit: &Unit<'_>) -> Option<String> {
+    let runs_another = unit.seen.running().is_some() && unit.has_other_image();
+    let action = Action::PrepareImage { container: unit.name(), attempt: unit.seen.next_attempt() };
+    let failure = observed.failures.get(&action).filter(|_| runs_another)?;
+    Some(format!("; container {} can't get its new image: {}: {}", unit.spec.name, failure.reason, failure.message))
 }
 
 /// Adds what a probe found, which upstream tells in events only.

@@ -95,6 +95,8 @@ pub enum StopReason {
     LivenessFailed,
     StartupFailed,
     PostStartFailed,
+    /// Its specification names another image now.
+    ImageChanged,
 }
 
 /// What to do now, what to report, and when to look again if nothing happens before.

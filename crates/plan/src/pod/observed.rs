@@ -82,6 +82,8 @@ pub struct Attempt {
     /// 0 for the first; `restartCount` is the newest.
     pub number: u32,
     pub state: AttemptState,
+    /// The image as the specification named it when the attempt began; empty if that is not known.
+    pub image: String,
     /// The digest of the image.
     pub image_id: String,
     /// It ran in an earlier sandbox.

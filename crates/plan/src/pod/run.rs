@@ -70,6 +70,8 @@ fn watch_over(draft: &mut Draft<'_>, unit: Unit<'_>) {
         Some((StopReason::LivenessFailed, probe_grace(&unit.spec.liveness_probe)))
     } else if unit.has_post_start() && unit.seen.post_start == Hook::Failed {
         Some((StopReason::PostStartFailed, pod_grace))
+    } else if unit.has_other_image() && has_next_image(draft, unit) {
+        Some((StopReason::ImageChanged, pod_grace))
     } else {
         None
     };
@@ -81,6 +83,16 @@ fn watch_over(draft: &mut Draft<'_>, unit: Unit<'_>) {
         }
         (None, None) => {}
     }
+}
+
+/// Gets the image of the next attempt while the present one still runs. What can't be had stops nothing.
+fn has_next_image(draft: &mut Draft<'_>, unit: Unit<'_>) -> bool {
+    let attempt = unit.seen.next_attempt();
+    let is_there = unit.seen.image_for == Some(attempt);
+    if !is_there && unit.seen.stop.is_none() {
+        draft.act(Action::PrepareImage { container: unit.name(), attempt });
+    }
+    is_there
 }
 
 /// Keeps the newest attempt and the one before, for `lastState` and the previous log.

@@ -78,7 +78,11 @@ fn container_status(observed: &Observed<'_>, stage: Stage, unit: Unit<'_>, now: 
     };
     ContainerStatus {
         name: unit.name(),
-        image: unit.spec.image.clone().unwrap_or_default(),
+        image: latest
+            .map(|attempt| attempt.image.clone())
+            .filter(|image| !image.is_empty())
+            .or(unit.spec.image.clone())
+            .unwrap_or_default(),
         image_id: latest.map(|attempt| attempt.image_id.clone()).unwrap_or_default(),
         container_id: latest.map(|attempt| container_id(uid, &unit, attempt)),
         restart_count: latest.map_or(0, |attempt| i32::try_from(attempt.number).unwrap_or(i32::MAX)),

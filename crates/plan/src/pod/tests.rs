@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod images;
+
 /// A node with one pod, which does what the planner says.
 #[derive(Clone, Debug)]
 struct World {
@@ -112,6 +114,8 @@ impl World {
         assert!(self.sandbox == Sandbox::Ready && self.attached && self.volumes_ready, "started without foundations");
         self.started.push(format!("{name}-{number}"));
         let started_at = self.now;
+        let spec = self.pod.spec.iter().flat_map(roles).find(|(_, spec)| spec.name == name);
+        let image = spec.and_then(|(_, spec)| spec.image.clone()).unwrap_or_default();
         let container = self.container(name);
         assert!(container.running().is_none(), "started while running");
         let crashes = container.crashes_so_far() + u32::from(container.latest().is_some());
@@ -119,6 +123,7 @@ impl World {
         attempts.push(Attempt {
             number,
             state: AttemptState::Running { started_at },
+            image,
             image_id: "sha256:1".to_owned(),
             earlier_sandbox: false,
         });

@@ -73,8 +73,17 @@ impl Unit<'_> {
         self.spec.name.clone()
     }
 
+    /// Its newest attempt began with another image than its specification has now. Init containers are not run again for that.
+    pub fn has_other_image(&self) -> bool {
+        let image = self.seen.latest().map(|latest| latest.image.as_str()).filter(|image| !image.is_empty());
+        self.role != Role::Init && image.is_some_and(|image| self.spec.image.as_deref() != Some(image))
+    }
+
     /// Whether it is started again after this end.
     fn restarts_after(&self, ended: &Ended) -> bool {
+        if self.has_other_image() {
+            return true;
+        }
         let failed = ended.exit_code != 0;
         match (self.role, self.policy) {
             (Role::Sidecar, _) => true,
@@ -94,7 +103,9 @@ impl Unit<'_> {
         if !self.restarts_after(ended) {
             return Due::No;
         }
-        match after(ended.finished_at, self.seen.back_off_seconds()) {
+        // What failed with another image says nothing of this one.
+        let back_off = if self.has_other_image() { 0 } else { self.seen.back_off_seconds() };
+        match after(ended.finished_at, back_off) {
             at if at > now => Due::At(at),
             _ => Due::Now,
         }
@@ -126,7 +137,7 @@ impl Unit<'_> {
     pub fn is_ready(&self) -> bool {
         match self.role {
             Role::Init => self.is_done(),
-            _ => self.is_started() && (self.spec.readiness_probe.is_none() || self.seen.readiness == Some(true)),
+            _ => !self.has_other_image() && self.is_started() && (self.spec.readiness_probe.is_none() || self.seen.readiness == Some(true)),
         }
     }
 

@@ -6,6 +6,9 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinds::Ordinal;
+use kinds::gate::Reason;
+
+use super::gate::HookRun;
 
 /// One request. Repeated, it fails by its precondition or changes nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +79,51 @@ pub enum Action {
         uid: String,
         reason: DeleteReason,
     },
+    /// Begins a try of the hook that has to succeed before the pod may go, and puts that on record. It is not waited for:
+    /// how it ends is put on record as [`HookRun::marks`].
+    RunGate {
+        ordinal: Ordinal,
+        name: String,
+        uid: String,
+        resource_version: String,
+        run: Box<HookRun>,
+    },
+    /// Sets annotations that are the controller's own, or takes them off.
+    MarkPod {
+        ordinal: Ordinal,
+        name: String,
+        uid: String,
+        resource_version: String,
+        mark: Mark,
+        annotations: Vec<Marking>,
+    },
+    /// Gives the containers of a living pod other images, and the pod the revision that has them.
+    UpdateInPlace {
+        ordinal: Ordinal,
+        name: String,
+        uid: String,
+        resource_version: String,
+        revision: String,
+        /// Containers and their new images.
+        images: Vec<(String, String)>,
+        annotations: Vec<Marking>,
+    },
+}
+
+/// An annotation, and its value if it is to have one.
+pub type Marking = (&'static str, Option<String>);
+
+/// What marks on a pod are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The hook had its time; the pod goes without it.
+    GateGivenUp { reason: Reason },
+    /// The pod has nothing to hand over.
+    GateNotNeeded,
+    /// Nothing asks for the pod to be taken away any more.
+    GateStale,
+    /// The pod is ready after its update.
+    UpdatedInPlace,
 }
 
 /// Why a pod is deleted.
@@ -99,7 +147,10 @@ impl Action {
             | Self::UpdateClaim { ordinal, .. }
             | Self::CreatePod { ordinal, .. }
             | Self::UpdatePod { ordinal, .. }
-            | Self::DeletePod { ordinal, .. } => Some(*ordinal),
+            | Self::DeletePod { ordinal, .. }
+            | Self::RunGate { ordinal, .. }
+            | Self::MarkPod { ordinal, .. }
+            | Self::UpdateInPlace { ordinal, .. } => Some(*ordinal),
             Self::AdoptRevision { .. }
             | Self::CreateRevision(_)
             | Self::RenumberRevision { .. }
@@ -120,11 +171,17 @@ impl Action {
     /// pods, and an old policy claims.
     pub fn relies_on_set(&self) -> bool {
         match self {
-            Self::AdoptRevision { .. } | Self::CreateRevision(_) | Self::RenumberRevision { .. } | Self::AdoptPod { .. } => true,
+            Self::AdoptRevision { .. }
+            | Self::CreateRevision(_)
+            | Self::RenumberRevision { .. }
+            | Self::AdoptPod { .. }
+            | Self::UpdateInPlace { .. }
+            | Self::RunGate { .. } => true,
             Self::DeletePod { reason, .. } => *reason != DeleteReason::Ended,
             Self::UpdateClaim { owners, .. } => !owners.is_empty(),
             // Rolling back carries the version of the set itself.
             Self::RollBack { .. }
+            | Self::MarkPod { .. }
             | Self::DeleteRevision { .. }
             | Self::ReleasePod { .. }
             | Self::CreateClaim { .. }
@@ -156,6 +213,23 @@ impl fmt::Display for Action {
             }
             Self::UpdatePod { pod, .. } => write!(f, "repair the labels of pod {}", name(&pod.metadata.name)),
             Self::DeletePod { name, reason, .. } => write!(f, "delete pod {name}: {reason}"),
+            Self::RunGate { name, run, .. } => write!(f, "run the pre-delete hook of pod {name} for {}", run.progress.purpose),
+            Self::MarkPod { name, mark, .. } => write!(f, "mark pod {name}: {mark}"),
+            Self::UpdateInPlace { name, revision, images, .. } => {
+                let images: Vec<_> = images.iter().map(|(container, image)| format!("{container}={image}")).collect();
+                write!(f, "update pod {name} in place to {revision}: {}", images.join(" "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GateGivenUp { reason } => write!(f, "its pre-delete hook for {reason} had its time"),
+            Self::GateNotNeeded => f.write_str("it needs no pre-delete hook"),
+            Self::GateStale => f.write_str("it is not to be taken away any more"),
+            Self::UpdatedInPlace => f.write_str("it is ready after its update in place"),
         }
     }
 }

@@ -11,7 +11,8 @@ use super::spec::Spec;
 
 pub(super) const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 pub(super) const POD_INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
-pub(super) const REVISION_LABEL: &str = "controller-revision-hash";
+/// The label of a pod with the name of its revision.
+pub const REVISION_LABEL: &str = "controller-revision-hash";
 
 /// The ordinal in the name of a pod of the set: `redis-3` has 3 in `redis`. Other spellings, such as `redis-03`, have none.
 pub fn ordinal_of(set: &str, pod: &str) -> Option<Ordinal> {

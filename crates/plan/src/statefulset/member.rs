@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use kinds::Ordinal;
 
 use super::identity::REVISION_LABEL;
+use super::in_place::{is_updated_inside, unreplaced};
 
 /// A kubelet's times are whole seconds, and it may take two that belong together on both sides of a tick.
 const TICK: SignedDuration = SignedDuration::from_secs(1);
@@ -113,8 +114,12 @@ impl<'a> Member<'a> {
         phase(self.pod).is_some_and(|phase| !phase.is_empty())
     }
 
-    /// Whether it has never been ready: its Ready condition is as old as the pod's start.
+    /// Whether it has never been ready at its revision: its Ready condition is as old as the pod's start, or it was updated in
+    /// place and not ready since.
     pub(super) fn was_never_ready(&self) -> bool {
+        if is_updated_inside(self.pod) && !self.health.is_ready() {
+            return true;
+        }
         let since = |condition: &PodCondition| condition.last_transition_time.as_ref().map(|time| time.0);
         let started = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
         match (ready_condition(self.pod), started) {
@@ -134,7 +139,12 @@ impl<'a> Member<'a> {
     pub(super) fn trouble(&self) -> Option<String> {
         let unscheduled = condition(self.pod, "PodScheduled").filter(|condition| condition.status == "False");
         let unready = ready_condition(self.pod).filter(|condition| condition.status != "True");
-        unscheduled.and_then(told).or_else(|| containers(self.pod).find_map(container_trouble)).or_else(|| unready.and_then(told))
+        let unreplaced = unreplaced(self.pod).map(|name| format!("container {name} has still to be replaced"));
+        unscheduled
+            .and_then(told)
+            .or_else(|| containers(self.pod).find_map(container_trouble))
+            .or_else(|| unready.and_then(told))
+            .or(unreplaced)
     }
 }
 
@@ -159,7 +169,7 @@ fn health(pod: &Pod, min_ready: SignedDuration, now: Timestamp) -> Health {
         Some("Failed" | "Succeeded") => Health::Ended,
         None | Some("" | "Pending") => Health::Pending,
         Some("Running") => match ready_condition(pod) {
-            Some(ready) if ready.status == "True" => readiness(ready, min_ready, now),
+            Some(ready) if ready.status == "True" && unreplaced(pod).is_none() => readiness(ready, min_ready, now),
             Some(_) | None => Health::NotReady,
         },
         Some(_) => Health::NotReady,

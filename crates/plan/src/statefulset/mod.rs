@@ -25,7 +25,9 @@
 mod action;
 mod claims;
 mod conditions;
+mod gate;
 mod identity;
+mod in_place;
 mod member;
 mod membership;
 mod replicas;
@@ -38,7 +40,7 @@ mod template;
 mod waiting;
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -47,8 +49,9 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kinds::SetKind;
 use kinds::extensions::Malformed;
 
-pub use action::{Action, DeleteReason};
-pub use identity::{ordinal_of, parent_of};
+pub use action::{Action, DeleteReason, Mark, Marking};
+pub use gate::HookRun;
+pub use identity::{REVISION_LABEL, ordinal_of, parent_of};
 pub use member::{PodHealth, health_of};
 pub use revisions::revision_prefix;
 pub use status::differs as status_differs;
@@ -79,6 +82,8 @@ pub struct Observed {
     /// The revisions whose controller the set is, those of its namespace that have none, and those whose name begins with
     /// the set's [`revision_prefix`].
     pub revisions: Vec<Arc<ControllerRevision>>,
+    /// The uids of the pods whose pre-delete hook is running now.
+    pub running_hooks: HashSet<String>,
 }
 
 /// What to do next. Actions are carried out in order, up to the first that fails; then everything is observed anew.
@@ -117,9 +122,9 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         Err(missing) => return Plan::before_revisions(observed, *missing),
     };
     let members = Members::of(observed, &spec, now);
-    let mut round = Round::new(observed, spec, chosen, &members);
+    let mut round = Round::new(observed, spec, chosen, &members, now);
     round.decide();
-    round.finish(now)
+    round.finish()
 }
 
 /// The names of the claims that a plan for this set and these pods may look at: for [`Observed::claims`].
@@ -187,10 +192,14 @@ struct Round<'a> {
     waiting_on: Option<WaitingOn>,
     conflicts: Vec<String>,
     claim_name: ClaimName,
+    now: Timestamp,
+    recheck_at: Option<Timestamp>,
+    /// The ordinals whose pods are to be taken away, gate or no gate.
+    gated: BTreeSet<u32>,
 }
 
 impl<'a> Round<'a> {
-    fn new(observed: &'a Observed, spec: Spec<'a>, revisions: Chosen<'a>, members: &'a Members<'a>) -> Self {
+    fn new(observed: &'a Observed, spec: Spec<'a>, revisions: Chosen<'a>, members: &'a Members<'a>, now: Timestamp) -> Self {
         Self {
             observed,
             revisions,
@@ -202,6 +211,9 @@ impl<'a> Round<'a> {
             waiting_on: None,
             conflicts: Vec::new(),
             claim_name: ClaimName::default(),
+            now,
+            recheck_at: None,
+            gated: BTreeSet::new(),
         }
     }
 
@@ -217,9 +229,12 @@ impl<'a> Round<'a> {
         if go_on {
             self.roll_out();
         }
+        self.settle_gates();
+        self.settle_updates();
     }
 
-    fn finish(mut self, now: Timestamp) -> Plan {
+    fn finish(mut self) -> Plan {
+        let now = self.now;
         let mut status = status::of(self.observed, &self.spec, self.members, self.revisions.current_name(), self.revisions.update_name());
         let (conditions, deadline) = self.conditions(&status, now);
         status.conditions = Some(conditions);
@@ -228,7 +243,7 @@ impl<'a> Round<'a> {
         }
         let surplus = revisions::surplus(self.observed, &self.spec, &self.revisions, self.members);
         self.actions.extend(surplus);
-        let recheck_at = self.members.all().filter_map(Member::changes_at).filter(|at| *at > now).min();
+        let recheck_at = self.members.all().filter_map(Member::changes_at).chain(self.recheck_at).filter(|at| *at > now).min();
         let (conflicts, malformed) = (self.conflicts, self.spec.malformed);
         Plan { actions: self.actions, status, waiting_on: self.waiting_on, recheck_at, deadline, conflicts, malformed }
     }

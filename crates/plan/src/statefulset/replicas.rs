@@ -165,9 +165,16 @@ impl Round<'_> {
         }
     }
 
+    /// Takes a pod away as soon as its gate lets it; or updates it in place, where that does as well.
     pub(super) fn delete(&mut self, member: &Member<'_>, reason: DeleteReason) {
-        let (name, uid) = (member.name().to_owned(), member.uid().to_owned());
-        self.actions.push(Action::DeletePod { ordinal: member.ordinal(), name, uid, reason });
+        if !self.passes_gate(member, &reason) {
+            return;
+        }
+        let action = self.update_in_place(member, &reason).unwrap_or_else(|| {
+            let (name, uid) = (member.name().to_owned(), member.uid().to_owned());
+            Action::DeletePod { ordinal: member.ordinal(), name, uid, reason }
+        });
+        self.actions.push(action);
     }
 
     pub(super) fn wait_for_member(&mut self, member: &Member<'_>) {

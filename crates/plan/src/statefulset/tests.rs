@@ -3,6 +3,8 @@ mod builders;
 mod cluster;
 mod conditions;
 mod extensions;
+mod gates;
+mod in_place;
 mod membership;
 mod ordering;
 mod properties;

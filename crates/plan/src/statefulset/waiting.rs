@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use kinds::gate::Reason;
 
 /// Why a plan does no more than it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum WaitingOn {
     Paused { pods: usize },
     /// A revision that pods are to be created from can't be read.
     UnreadableRevision { revision: String },
+    /// The pre-delete hook of a pod is to succeed before the pod is taken away. `trouble` is why it has not so far.
+    Gate { pod: String, reason: Reason, trouble: Option<String> },
 }
 
 impl fmt::Display for WaitingOn {
@@ -69,6 +72,10 @@ impl fmt::Display for WaitingOn {
             Self::Partition { pods } => write!(f, "keeps {pods} pods below the partition at the current revision"),
             Self::Paused { pods } => write!(f, "waits for the rollout to be resumed: {pods} pods are to be replaced"),
             Self::UnreadableRevision { revision } => write!(f, "waits for revision {revision} to hold a pod template"),
+            Self::Gate { pod, reason, trouble: None } => write!(f, "waits for the pre-delete hook of {pod} for {reason}"),
+            Self::Gate { pod, reason, trouble: Some(trouble) } => {
+                write!(f, "waits for the pre-delete hook of {pod} for {reason}: {trouble}")
+            }
         }
     }
 }

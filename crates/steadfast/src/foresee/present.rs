@@ -40,12 +40,13 @@ impl Surroundings {
     pub fn observed(&self, set: Arc<StatefulSet>) -> Observed {
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
         let name = set.metadata.name.as_deref().unwrap_or_default();
-        let prefix = format!("{name}-");
+        let prefix = plan::statefulset::revision_prefix(name);
         let is_of = |meta: &ObjectMeta| controller(meta).is_none_or(|owner| owner == uid);
         let named = |meta: &ObjectMeta| meta.name.as_deref().is_some_and(|name| name.starts_with(&prefix));
         let revisions = self.revisions.iter().filter(|revision| is_of(&revision.metadata) || named(&revision.metadata));
         Observed {
             kind: Default::default(),
+            running_hooks: Default::default(),
             pods: self.pods.iter().filter(|pod| is_of(&pod.metadata)).cloned().collect(),
             revisions: revisions.cloned().collect(),
             claims: self.claims.clone(),

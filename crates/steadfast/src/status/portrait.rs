@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
+use kinds::{Extensions, Ordinals};
 use plan::forecast::is_ready;
 use plan::statefulset::{Observed, WaitingOn, health_of, may_claim, ordinal_of, plan};
 use serde::{Serialize, Serializer};
@@ -99,8 +100,9 @@ pub fn portray(observed: &Observed, now: Timestamp) -> Portrait {
     let replicas = spec.and_then(|spec| spec.replicas).map_or(1, |count| u32::try_from(count).unwrap_or(0));
     let start = spec.and_then(|spec| spec.ordinals.as_ref()?.start).map_or(0, |start| u32::try_from(start).unwrap_or(0));
     let pods = own_pods(observed, &name);
-    let wanted = start..start.saturating_add(replicas);
-    let ordinals: BTreeSet<u32> = wanted.take(MOST_TILES).chain(pods.keys().copied()).collect();
+    let (extensions, _) = Extensions::read(set.metadata.annotations.as_ref());
+    let wanted = Ordinals::new(start, replicas, extensions.reserved_ordinals);
+    let ordinals: BTreeSet<u32> = wanted.iter().take(MOST_TILES).chain(pods.keys().copied()).collect();
     let claims = claims(observed, &name);
     let tile = |ordinal: &u32| {
         let tile = tile(format!("{name}-{ordinal}"), *ordinal, pods.get(ordinal).copied(), now);
@@ -228,6 +230,7 @@ mod tests {
             pods: pods.into_iter().map(|pod| Arc::new(serde_json::from_value(pod).unwrap())).collect(),
             claims: [("data-web-1".to_owned(), Arc::new(serde_json::from_value(claim).unwrap()))].into(),
             revisions: vec![revision(1), revision(2)],
+            running_hooks: Default::default(),
         }
     }
 

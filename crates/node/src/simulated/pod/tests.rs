@@ -68,7 +68,7 @@ fn a_bound_pod_is_made_ready_by_one_report() {
     assert!(false_conditions(&status).is_empty());
     assert!(status.conditions.iter().flatten().all(|condition| condition.last_transition_time == Some(Time(at(100)))));
     let main = &status.container_statuses.as_ref().unwrap()[0];
-    assert_eq!((main.container_id.as_deref(), main.ready, main.started), (Some("simulated://u/c"), true, Some(true)));
+    assert_eq!((main.container_id.as_deref(), main.ready, main.started), (Some("simulated://u/c-0"), true, Some(true)));
     let [init, side] = status.init_container_statuses.as_deref().unwrap() else { panic!("two init containers") };
     let state = |status: &ContainerStatus| status.state.clone().unwrap();
     assert_eq!(state(init).terminated.map(|ended| ended.exit_code), Some(0));

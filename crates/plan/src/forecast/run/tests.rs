@@ -37,8 +37,14 @@ fn present(world: World, before: Option<Arc<StatefulSet>>) -> Present {
 
 /// What would be there when a set was created and left alone for a day.
 fn settled(set: StatefulSet) -> World {
-    let observed =
-        Observed { kind: Default::default(), set: set.into(), pods: Vec::new(), claims: Default::default(), revisions: Vec::new() };
+    let observed = Observed {
+        kind: Default::default(),
+        set: set.into(),
+        pods: Vec::new(),
+        claims: Default::default(),
+        revisions: Vec::new(),
+        running_hooks: Default::default(),
+    };
     let mut run = Run::new(&present(World::new(observed, "2030-01-01T00:00:00Z".parse().unwrap()), None));
     assert_eq!(run.until_the_end(), Verdict::Completes);
     run.world.now += SignedDuration::from_hours(24);

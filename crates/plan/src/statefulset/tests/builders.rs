@@ -1,5 +1,6 @@
 //! Small builders: `pod("web-1").at("rev-2").unready()`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -95,6 +96,11 @@ impl SetBuilder {
 
     pub(super) fn deleting(mut self) -> Self {
         self.0.metadata.deletion_timestamp = Some(ago(1));
+        self
+    }
+
+    pub(super) fn annotated(mut self, name: &str, value: &str) -> Self {
+        self.0.metadata.annotations.get_or_insert_default().insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -198,6 +204,11 @@ impl PodBuilder {
         self
     }
 
+    pub(super) fn annotated(mut self, name: &str, value: &str) -> Self {
+        self.0.metadata.annotations.get_or_insert_default().insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     pub(super) fn orphan(mut self) -> Self {
         self.0.metadata.owner_references = None;
         self
@@ -219,6 +230,7 @@ pub(super) fn observed(set: SetBuilder, revisions: Vec<ControllerRevision>, pods
         pods: pods.into_iter().map(|pod| Arc::new(pod.0)).collect(),
         claims: (0..10).map(|ordinal| claim(&format!("data-web-{ordinal}"))).map(|claim| (name_of(&claim), Arc::new(claim))).collect(),
         revisions: revisions.into_iter().map(Arc::new).collect(),
+        running_hooks: HashSet::new(),
     }
 }
 

@@ -24,8 +24,14 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(set: SetBuilder) -> Self {
-        let observed =
-            Observed { kind: Default::default(), set: Arc::new(set.0), pods: Vec::new(), claims: HashMap::new(), revisions: Vec::new() };
+        let observed = Observed {
+            kind: Default::default(),
+            set: Arc::new(set.0),
+            pods: Vec::new(),
+            claims: HashMap::new(),
+            revisions: Vec::new(),
+            running_hooks: Default::default(),
+        };
         Self { world: World::new(observed, now()), seen: BTreeSet::new() }
     }
 
