@@ -109,7 +109,7 @@ impl Cluster {
             loop {
                 let client = wire.client(&server, Controller::StatefulSet.user());
                 let chosen = [Controller::StatefulSet];
-                let parts = Parts::start_for(&chosen, &client, SetKind::Kubernetes, "".into());
+                let parts = Parts::start_for(&chosen, &client, SetKind::Apps, "".into());
                 tokio::select! {
                     () = controllers::statefulset::run(client, &parts.informers, pending()) => {}
                     () = wire.crashed() => {}

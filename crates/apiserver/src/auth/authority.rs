@@ -175,7 +175,7 @@ pub(super) fn asked_of(call: &Call) -> Ask<'_> {
 }
 
 /// The refusal, in upstream's words.
-pub(crate) fn denied(user: &Identity, ask: &Ask<'_>, reason: &str) -> ApiError {
+fn denied(user: &Identity, ask: &Ask<'_>, reason: &str) -> ApiError {
     let asked = match ask.target {
         Target::Path(path) => {
             return ApiError::ForbiddenPath { user: user.user.clone(), verb: ask.verb.to_owned(), path: path.to_owned() };

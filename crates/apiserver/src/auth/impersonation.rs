@@ -49,26 +49,18 @@ async fn check(authority: &Authority, user: &Identity, wanted: &Identity) -> Res
         Some((namespace, name)) => ("serviceaccounts", namespace, name),
         None => ("users", "", wanted.user.as_str()),
     };
-    let ask = |asked: Asked<'_>| authority.check_impersonation(user, asked);
-    ask(Asked { resource, namespace, name, ..Asked::default() }).await?;
-    for name in &wanted.groups {
-        ask(Asked { resource: "groups", name, ..Asked::default() }).await?;
-    }
-    if !wanted.uid.is_empty() {
-        ask(Asked { group: AUTHENTICATION, resource: "uids", name: &wanted.uid, ..Asked::default() }).await?;
-    }
+    let mut parts = vec![Asked { resource, namespace, name, ..Asked::default() }];
+    parts.extend(wanted.groups.iter().map(|name| Asked { resource: "groups", name, ..Asked::default() }));
+    let uid = Some(wanted.uid.as_str()).filter(|uid| !uid.is_empty());
+    parts.extend(uid.map(|name| Asked { group: AUTHENTICATION, resource: "uids", name, ..Asked::default() }));
     for (key, values) in &wanted.extra {
-        for name in values {
-            ask(Asked { group: AUTHENTICATION, resource: "userextras", subresource: key, name, ..Asked::default() }).await?;
-        }
+        let extra = Asked { group: AUTHENTICATION, resource: "userextras", subresource: key, ..Asked::default() };
+        parts.extend(values.iter().map(|name| Asked { name, ..extra }));
+    }
+    for part in parts {
+        authority.check(user, &Ask::on("impersonate", part)).await?;
     }
     Ok(())
-}
-
-impl Authority {
-    async fn check_impersonation(&self, user: &Identity, asked: Asked<'_>) -> Result<(), ApiError> {
-        self.check(user, &Ask::on("impersonate", asked)).await
-    }
 }
 
 /// Namespace and name of the service account that a user is.

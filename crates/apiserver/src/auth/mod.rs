@@ -22,7 +22,7 @@ pub(crate) mod impersonation;
 pub(crate) mod node;
 pub mod token;
 
-pub(crate) use authority::{Authority, denied};
+pub(crate) use authority::Authority;
 pub(crate) use bootstrap::begin;
 use token::{Bound, Claims, Private};
 

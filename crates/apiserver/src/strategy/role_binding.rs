@@ -58,9 +58,7 @@ impl Strategy for ClusterRoleBindings {
 }
 
 fn complete(role: &mut RoleRef, subjects: Option<&mut [Subject]>) {
-    if role.api_group.is_empty() {
-        GROUP.clone_into(&mut role.api_group);
-    }
+    fill(&mut role.api_group, GROUP);
     for subject in subjects.into_iter().flatten() {
         if matches!(subject.kind.as_str(), "User" | "Group") {
             fill(&mut subject.api_group, GROUP);
@@ -75,9 +73,7 @@ fn same_role(new: &RoleRef, old: &RoleRef) -> Option<FieldError> {
 fn both(role: &RoleRef, kinds: &[&str], subjects: Option<&[Subject]>, namespaced: bool) -> Vec<FieldError> {
     let path = Path::new("roleRef");
     let mut errors = Vec::new();
-    if role.api_group != GROUP {
-        errors.push(FieldError::not_supported(path.child("apiGroup"), role.api_group.as_str(), &[GROUP]));
-    }
+    errors.extend(check::required_one_of(path.child("apiGroup"), role.api_group.as_ref(), &[GROUP]));
     if !kinds.contains(&role.kind.as_str()) {
         errors.push(FieldError::not_supported(path.child("kind"), role.kind.as_str(), kinds));
     }

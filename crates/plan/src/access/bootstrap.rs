@@ -99,7 +99,7 @@ fn binding(role: &str, kind: &str, names: &[&str]) -> ClusterRoleBinding {
     let subjects: Vec<_> = names.iter().map(subject).collect();
     ClusterRoleBinding {
         metadata: metadata(role),
-        role_ref: RoleRef { api_group: GROUP.to_owned(), kind: "ClusterRole".to_owned(), name: role.to_owned() },
+        role_ref: RoleRef { api_group: Some(GROUP.to_owned()), kind: "ClusterRole".to_owned(), name: role.to_owned() },
         subjects: Some(subjects).filter(|subjects| !subjects.is_empty()),
     }
 }

@@ -1,6 +1,6 @@
 //! What a pod refers to, and so has to be readable where it runs.
 
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, EnvFromSource, EnvVar, PodSpec, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, PodSpec, Volume, VolumeProjection};
 
 /// An object that a pod may refer to, by its name in the pod's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +43,11 @@ fn volumes(spec: &PodSpec) -> impl Iterator<Item = &Volume> {
 type Environment<'a> = (&'a [EnvVar], &'a [EnvFromSource]);
 
 fn environments(spec: &PodSpec) -> impl Iterator<Item = Environment<'_>> {
-    fn of<'a>(variables: &'a Option<Vec<EnvVar>>, sources: &'a Option<Vec<EnvFromSource>>) -> Environment<'a> {
-        (variables.as_deref().unwrap_or_default(), sources.as_deref().unwrap_or_default())
-    }
-    let of_container = |container: &'_ Container| -> Environment<'_> { of(&container.env, &container.env_from) };
-    let of_ephemeral = |container: &'_ EphemeralContainer| -> Environment<'_> { of(&container.env, &container.env_from) };
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(of_container);
-    containers.chain(spec.ephemeral_containers.iter().flatten().map(of_ephemeral))
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let of_containers = containers.map(|one| (one.env.as_deref(), one.env_from.as_deref()));
+    let of_ephemeral = ephemeral.map(|one| (one.env.as_deref(), one.env_from.as_deref()));
+    of_containers.chain(of_ephemeral).map(|(variables, sources)| (variables.unwrap_or_default(), sources.unwrap_or_default()))
 }
 
 fn environment_refers(variables: &[EnvVar], sources: &[EnvFromSource], to: Reference<'_>) -> bool {
