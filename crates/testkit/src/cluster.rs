@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 
 use crate::Wire;
 
-
 /// What the controllers may do.
 pub fn user_roles() -> Vec<UserRole> {
     rights::of_users().into_iter().map(|(user, rules)| UserRole { user: user.to_owned(), rules }).collect()

@@ -191,9 +191,7 @@ fn denied(user: &Identity, ask: &Ask<'_>, reason: &str) -> ApiError {
     let qualified = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
     let subject = if name.is_empty() { qualified } else { format!("{qualified} {name:?}") };
     let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    let message = format!(
-        "{subject} is forbidden: User {:?} cannot {} resource {own:?} in API group {group:?} {place}{reason}",
-        user.user, ask.verb
-    );
+    let message =
+        format!("{subject} is forbidden: User {:?} cannot {} resource {own:?} in API group {group:?} {place}{reason}", user.user, ask.verb);
     ApiError::Denied { group: group.to_owned(), plural: resource.to_owned(), name: name.to_owned(), message }
 }

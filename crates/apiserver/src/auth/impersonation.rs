@@ -37,7 +37,9 @@ fn read(headers: &HeaderMap) -> Result<Identity, ApiError> {
     let groups: Vec<_> = headers.get_all(GROUP).iter().map(text).filter(|group| !group.is_empty()).collect();
     let wanted = Identity { user: one(USER), groups, uid: one(UID), extra };
     if wanted.user.is_empty() {
-        return Err(ApiError::bad_request("impersonating groups, a uid or extra fields needs a user: the header Impersonate-User is missing"));
+        return Err(ApiError::bad_request(
+            "impersonating groups, a uid or extra fields needs a user: the header Impersonate-User is missing",
+        ));
     }
     Ok(wanted)
 }

@@ -60,9 +60,7 @@ impl Spec {
         let wrong = |other| self.mismatch(&[field], other, "[]string");
         match self.at(&[field]) {
             None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(items)) => {
-                items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(|| wrong(item))).collect()
-            }
+            Some(Value::Array(items)) => items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(|| wrong(item))).collect(),
             Some(other) => Err(wrong(other)),
         }
     }

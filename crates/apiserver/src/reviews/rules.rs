@@ -23,8 +23,7 @@ pub(super) async fn own(context: &Context<'_>, spec: &Spec) -> Result<Value, Api
     }
     let (paths, resources): (Vec<_>, Vec<_>) = granted.rules.iter().partition(|rule| rule.non_resource_urls.is_some());
     let shown = |rules: Vec<&&PolicyRule>| rules.into_iter().map(|rule| shown(rule)).collect::<Vec<_>>();
-    let mut status =
-        json!({"resourceRules": shown(resources), "nonResourceRules": shown(paths), "incomplete": !errors.is_empty()});
+    let mut status = json!({"resourceRules": shown(resources), "nonResourceRules": shown(paths), "incomplete": !errors.is_empty()});
     if !errors.is_empty() {
         status["evaluationError"] = json!(errors.join(", "));
     }

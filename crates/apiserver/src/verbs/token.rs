@@ -37,9 +37,7 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: WriteOption
     let account_ref = Bound { name: call.name.clone(), uid: account.object.meta().uid.clone().unwrap_or_default() };
     let mut claims = Claims::new(&context.shared.config.issuer, &call.namespace, account_ref);
     bind(context, call, spec.bound_object_ref.as_ref(), &mut claims.private).await?;
-    let claims = claims
-        .valid(now.as_second(), expires.as_second())
-        .for_audiences(spec.audiences.as_deref().unwrap_or_default());
+    let claims = claims.valid(now.as_second(), expires.as_second()).for_audiences(spec.audiences.as_deref().unwrap_or_default());
     let token = if options.dry_run { String::new() } else { context.shared.config.token_key.sign(&claims) };
     request.status = Some(TokenRequestStatus { token: Some(token), expiration_timestamp: Some(Time(expires)) });
     spec.expiration_seconds = Some(seconds);
@@ -60,12 +58,7 @@ fn check_expiration(call: &Call, seconds: i64) -> Result<(), ApiError> {
 }
 
 /// Notes what the token is to live and die with. Agents of nodes get tokens for their own pods only.
-async fn bind(
-    context: &Context<'_>,
-    call: &Call,
-    reference: Option<&BoundObjectReference>,
-    private: &mut Private,
-) -> Result<(), ApiError> {
+async fn bind(context: &Context<'_>, call: &Call, reference: Option<&BoundObjectReference>, private: &mut Private) -> Result<(), ApiError> {
     let node = nodes::node_of(context.user.who());
     let refused = |why: &str| Err(forbidden(call.resource, &call.name, why));
     let Some(reference) = reference else {

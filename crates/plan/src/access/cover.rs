@@ -39,8 +39,7 @@ fn parts(rule: &PolicyRule) -> Vec<PolicyRule> {
         }
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
-                let part =
-                    PolicyRule { api_groups: one(group), resources: one(resource), verbs: verbs.clone(), ..PolicyRule::default() };
+                let part = PolicyRule { api_groups: one(group), resources: one(resource), verbs: verbs.clone(), ..PolicyRule::default() };
                 match rule.resource_names.as_deref().unwrap_or_default() {
                     [] => parts.push(part),
                     names => parts.extend(names.iter().map(|name| PolicyRule { resource_names: one(name), ..part.clone() })),

@@ -17,9 +17,15 @@ pub enum Verdict<'a> {
     Allowed,
     Denied(String),
     /// If a pod of the node refers to this object.
-    IfReferred { namespace: &'a str, to: Reference<'a> },
+    IfReferred {
+        namespace: &'a str,
+        to: Reference<'a>,
+    },
     /// If the pod is the node's.
-    IfBound { namespace: &'a str, pod: &'a str },
+    IfBound {
+        namespace: &'a str,
+        pod: &'a str,
+    },
 }
 
 /// The node whose agent someone is.
@@ -94,9 +100,7 @@ fn lease<'a>(node: &str, verb: &str, asked: &Asked<'_>) -> Verdict<'a> {
         }
         "create" if asked.name.is_empty() => Verdict::Allowed,
         "create" | "get" | "update" | "patch" | "delete" if asked.name == node => Verdict::Allowed,
-        "create" | "get" | "update" | "patch" | "delete" => {
-            denied("can only access node lease with the same name as the requesting node")
-        }
+        "create" | "get" | "update" | "patch" | "delete" => denied("can only access node lease with the same name as the requesting node"),
         _ => denied("can only get, create, update, patch, or delete a node lease"),
     }
 }

@@ -56,7 +56,9 @@ impl Write<'_> {
             (Some(_), Some(_), "status") if !bound(self.old) => {
                 Some(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"))
             }
-            (Some(_), Some(_), "") => Some(format!("unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods")),
+            (Some(_), Some(_), "") => {
+                Some(format!("unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods"))
+            }
             _ => None,
         }
     }
