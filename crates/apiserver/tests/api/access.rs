@@ -287,7 +287,7 @@ async fn tokens_are_reviewed_for_whom_and_for_what_they_are() {
         let status = asked(&harness, admin(), reviews, spec).await;
         assert_eq!(status, json!({"user": {}, "error": "invalid bearer token"}));
     }
-    harness.ok("DELETE", &format!("{PODS}/p?gracePeriodSeconds=0"), json!({})).await;
+    harness.ok("DELETE", &format!("{PODS}/p"), json!({"gracePeriodSeconds": 0})).await;
     assert!(asked(&harness, admin(), reviews, json!({"token": token, "audiences": ["a"]})).await["authenticated"].is_null());
 }
 
