@@ -42,8 +42,14 @@ impl Authority {
         if user.is_in(MASTERS) || matches!(route, Route::Health) {
             return Ok(());
         }
-        let method = method.to_lowercase();
-        self.check(user, &asked(route, &method, path)).await
+        let ask = match route {
+            Route::Object(call) => asked_of(call),
+            Route::Review { review, namespace } => {
+                Ask::on("create", Asked { group: review.group, resource: review.plural, namespace, ..Asked::default() })
+            }
+            _ => return self.check(user, &Ask { verb: &method.to_lowercase(), target: Target::Path(path) }).await,
+        };
+        self.check(user, &ask).await
     }
 
     /// Lets someone do something, or refuses it in upstream's words.
@@ -147,19 +153,8 @@ fn parse(key: &str) -> Option<(&'static Resource, ObjectKey)> {
     Some((resource, keys::parse(resource, key)))
 }
 
-/// What a request asks for, as rules see it.
-fn asked<'a>(route: &'a Route, method: &'a str, path: &'a str) -> Ask<'a> {
-    match route {
-        Route::Object(call) => asked_of(call),
-        Route::Review { review, namespace } => {
-            Ask::on("create", Asked { group: review.group, resource: review.plural, namespace, ..Asked::default() })
-        }
-        _ => Ask { verb: method, target: Target::Path(path) },
-    }
-}
-
 /// What a request about objects asks for, as rules see it.
-pub(super) fn asked_of(call: &Call) -> Ask<'_> {
+fn asked_of(call: &Call) -> Ask<'_> {
     let Call { resource, namespace, name, subresource, verb, .. } = call;
     let fields = match verb {
         Verb::List(options) | Verb::Watch(options) | Verb::DeleteCollection(options, _) => Some(&options.fields),

@@ -7,9 +7,28 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use super::Who;
 use super::rules::{ALL, covers_path};
 
+/// Parts that granted rules are taken apart into, at most. What is beyond has to be covered by one rule as a whole.
+const PARTS: usize = 10_000;
+
 /// What of the granted rules is beyond those that are held, in the smallest parts.
 pub fn beyond(held: &[&PolicyRule], granted: &[PolicyRule]) -> Vec<PolicyRule> {
-    granted.iter().flat_map(parts).filter(|part| !held.iter().any(|rule| covers(rule, part))).collect()
+    let mut left = PARTS;
+    let mut missing = Vec::new();
+    for rule in granted {
+        let count = count(rule);
+        let parts = if count <= left { parts(rule) } else { vec![rule.clone()] };
+        left = left.saturating_sub(count);
+        missing.extend(parts.into_iter().filter(|part| !held.iter().any(|rule| covers(rule, part))));
+    }
+    missing
+}
+
+/// How many parts a rule has.
+fn count(rule: &PolicyRule) -> usize {
+    let length = |list: &Option<Vec<String>>| list.as_ref().map_or(0, Vec::len);
+    let names = length(&rule.resource_names).max(1);
+    let targets = length(&rule.api_groups).saturating_mul(length(&rule.resources)).saturating_mul(names);
+    targets.saturating_add(length(&rule.non_resource_urls)).saturating_mul(rule.verbs.len())
 }
 
 /// The refusal of a grant, or nothing if all of it is held.
@@ -71,21 +90,16 @@ fn covers_resource(own: &str, wanted: &str) -> bool {
 
 /// The same with the verbs on one resource in one rule.
 fn compact(parts: Vec<PolicyRule>) -> Vec<PolicyRule> {
-    let mut on_resources: BTreeMap<(Option<Vec<String>>, Option<Vec<String>>, Option<Vec<String>>), PolicyRule> = BTreeMap::new();
-    let mut others = Vec::new();
-    for part in parts {
-        if part.non_resource_urls.is_some() {
-            others.push(part);
-            continue;
-        }
-        let key = (part.api_groups.clone(), part.resources.clone(), part.resource_names.clone());
-        match on_resources.get_mut(&key) {
+    let mut together: BTreeMap<String, PolicyRule> = BTreeMap::new();
+    let (paths, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| part.non_resource_urls.is_some());
+    for part in others {
+        let target = shown(&PolicyRule { verbs: Vec::new(), ..part.clone() });
+        match together.get_mut(&target) {
             Some(rule) => rule.verbs.extend(part.verbs),
-            None => drop(on_resources.insert(key, part)),
+            None => drop(together.insert(target, part)),
         }
     }
-    others.extend(on_resources.into_values());
-    others
+    paths.into_iter().chain(together.into_values()).collect()
 }
 
 fn shown(rule: &PolicyRule) -> String {

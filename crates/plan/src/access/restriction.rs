@@ -6,8 +6,6 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
 use kinds::Object;
 
-/// Pods that an agent itself begins carry this.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Labels that only others may set, for pods that must not be drawn to a node.
 const ISOLATION: &str = "node-restriction.kubernetes.io/";
 const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -45,10 +43,8 @@ impl Write<'_> {
         let node = self.node;
         let bound = |pod: Option<&dyn Object>| pod.and_then(|pod| pod.downcast_ref::<Pod>()).is_some_and(|pod| is_on(pod, node));
         match (self.old, self.new, self.subresource) {
-            (None, Some(new), "") if !is_mirror(new) => {
-                Some(format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"))
-            }
-            (None, new, "") if !bound(new) => Some(format!("node {node:?} can only create pods with spec.nodeName set to itself")),
+            // A pod that it makes could refer to any Secret, and so open it to the node.
+            (None, _, "") => Some(format!("node {node:?} can only create mirror pods, which are not served")),
             (Some(_), None, "eviction") if !bound(self.old) => {
                 Some(format!("node {node} can only evict pods with spec.nodeName set to itself"))
             }
@@ -69,9 +65,7 @@ impl Write<'_> {
             return Some(format!("node {node:?} is not allowed to modify node {:?}", self.name));
         }
         let old = self.old.and_then(|old| old.downcast_ref::<Node>());
-        if self.new.is_none() {
-            return None;
-        }
+        self.new?;
         let labels = changed(any.metadata.labels.as_ref(), old.and_then(|old| old.metadata.labels.as_ref()));
         let reserved: Vec<_> = labels.into_iter().filter(|label| label.contains(ISOLATION)).collect();
         if !reserved.is_empty() {
@@ -90,10 +84,6 @@ impl Write<'_> {
 /// Whether a pod is bound to a node.
 pub fn is_on(pod: &Pod, node: &str) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
-}
-
-fn is_mirror(pod: &dyn Object) -> bool {
-    pod.meta().annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR))
 }
 
 /// Whether a volume can be used on this node alone.

@@ -278,6 +278,15 @@ fn nobody_grants_what_they_do_not_hold() {
 }
 
 #[test]
+fn a_grant_of_more_combinations_than_can_be_counted_is_judged_as_a_whole() {
+    let many: Vec<_> = (0..1000).map(|number| format!("a{number}")).collect();
+    let wide = json!([{"apiGroups": many, "resources": many, "resourceNames": many, "verbs": many}]);
+    let all = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
+    assert_eq!(refused(all, wide.clone()), None);
+    assert!(refused(json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get"]}]), wide).is_some());
+}
+
+#[test]
 fn the_agent_of_a_node_is_judged_by_what_is_its_own() {
     let general = bootstrap::node_rules();
     let judge = |asked: &Ask<'static>| nodes::judge("n1", asked, &general);
