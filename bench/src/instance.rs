@@ -40,7 +40,10 @@ impl Instance {
         let mut up = Command::new(binary());
         up.arg("up").arg("--data-dir").arg(folder.path().join("data")).arg("--kubeconfig").arg(folder.path().join("kubeconfig"));
         up.args(["--listen", &format!("127.0.0.1:{port}"), "--node-name", "node-a"]).args(arguments);
-        up.args(["--pod-cidr", &format!("10.121.{number}.0/24"), "--service-cidr", &format!("10.122.{number}.0/24")]);
+        up.args(["--service-cidr", &format!("10.122.{number}.0/24")]);
+        if !arguments.contains(&"--pod-cidr") {
+            up.args(["--pod-cidr", &format!("10.121.{number}.0/24")]);
+        }
         let mut server = up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true).spawn()?;
         let mut line = String::new();
         let stdout = server.stdout.take().ok_or("the output is piped")?;

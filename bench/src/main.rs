@@ -7,6 +7,7 @@ mod instance;
 mod nodes;
 mod reads;
 mod report;
+mod scale;
 mod sets;
 mod start;
 mod writes;
@@ -33,6 +34,9 @@ async fn main() -> Result<(), Failure> {
     }
     if is_wanted("simulated") {
         sets::measure_simulated(&mut report).await?;
+    }
+    if is_wanted("scale") {
+        scale::measure(&mut report).await?;
     }
     if is_wanted("writes") {
         writes::measure(&mut report).await?;

@@ -39,7 +39,7 @@ pub async fn measure_simulated(report: &mut Report) -> Result<(), Failure> {
         let mut created = Vec::new();
         for round in 0..ROUNDS {
             let name = format!("{}{round}", policy.to_lowercase());
-            created.push(create(&sets, simulated(&name, policy)).await?);
+            created.push(create(&sets, simulated(&name, policy, 100)).await?);
             remove(&sets, &name).await?;
         }
         let figure = format!("100 {policy} on simulated nodes: created to all Ready");
@@ -49,8 +49,7 @@ pub async fn measure_simulated(report: &mut Report) -> Result<(), Failure> {
 }
 
 fn real(name: &str) -> Value {
-    let mut set = simulated(name, "OrderedReady");
-    set["spec"]["replicas"] = json!(6);
+    let mut set = simulated(name, "OrderedReady", 6);
     set["spec"]["template"]["spec"] = json!({
         "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false, "enableServiceLinks": false,
         "containers": [{
@@ -66,11 +65,12 @@ fn real(name: &str) -> Value {
     set
 }
 
-fn simulated(name: &str, policy: &str) -> Value {
+/// A set of instances that nothing runs in.
+pub(crate) fn simulated(name: &str, policy: &str, replicas: i32) -> Value {
     json!({
         "metadata": {"name": name},
         "spec": {
-            "serviceName": name, "replicas": 100, "podManagementPolicy": policy,
+            "serviceName": name, "replicas": replicas, "podManagementPolicy": policy,
             "selector": {"matchLabels": {"app": name}},
             "template": {
                 "metadata": {"labels": {"app": name}},
@@ -80,7 +80,8 @@ fn simulated(name: &str, policy: &str) -> Value {
     })
 }
 
-async fn create(sets: &Api<StatefulSet>, set: Value) -> Result<f64, Failure> {
+/// From the request to the last replica's readiness, in seconds.
+pub(crate) async fn create(sets: &Api<StatefulSet>, set: Value) -> Result<f64, Failure> {
     let name = set["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let replicas = set["spec"]["replicas"].as_i64().unwrap_or_default();
     let begin = Instant::now();
@@ -89,7 +90,8 @@ async fn create(sets: &Api<StatefulSet>, set: Value) -> Result<f64, Failure> {
     Ok(begin.elapsed().as_secs_f64())
 }
 
-async fn update(sets: &Api<StatefulSet>, name: &str, replicas: i64) -> Result<f64, Failure> {
+/// From a new template to the last replica's readiness at it, in seconds.
+pub(crate) async fn update(sets: &Api<StatefulSet>, name: &str, replicas: i64) -> Result<f64, Failure> {
     let patch = json!({"spec": {"template": {"metadata": {"annotations": {"round": "two"}}}}});
     let begin = Instant::now();
     sets.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
@@ -102,7 +104,8 @@ async fn update(sets: &Api<StatefulSet>, name: &str, replicas: i64) -> Result<f6
     Ok(begin.elapsed().as_secs_f64())
 }
 
-async fn remove(sets: &Api<StatefulSet>, name: &str) -> Result<(), Failure> {
+/// Scales to nothing and deletes.
+pub(crate) async fn remove(sets: &Api<StatefulSet>, name: &str) -> Result<(), Failure> {
     sets.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 0}}))).await?;
     until(sets, name, |set| {
         set.status.as_ref().is_some_and(|status| status.replicas == 0 && status.observed_generation == set.metadata.generation)

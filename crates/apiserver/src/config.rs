@@ -59,6 +59,9 @@ pub struct Limits {
     pub body: usize,
     /// How long a watch that asked for bookmarks waits for one, at most.
     pub bookmarks: Duration,
+    /// Whether large answers are compressed for peers on this machine, too. That costs more than it saves, unless they pass
+    /// them on.
+    pub local_compression: bool,
 }
 
 impl Default for Limits {
@@ -71,6 +74,7 @@ impl Default for Limits {
             arrival: Duration::from_secs(30),
             body: 3 << 20,
             bookmarks: Duration::from_secs(60),
+            local_compression: false,
         }
     }
 }

@@ -49,9 +49,12 @@ impl Service {
         B::Error: Into<respond::BodyError>,
     {
         let (parts, body) = request.into_parts();
-        // To a peer on this machine, compression costs more than it saves.
-        let remote = matches!(caller, Caller::Network { loopback: false, .. });
-        let gzip = remote && respond::accepts_gzip(&parts.headers);
+        let gzip = match caller {
+            Caller::InProcess(_) => false,
+            Caller::Network { loopback, .. } => {
+                (!loopback || self.shared.config.limits.local_compression) && respond::accepts_gzip(&parts.headers)
+            }
+        };
         match self.answer(parts, body, caller).await {
             Ok(response) => respond::compressed(response, gzip),
             Err(error) => respond::error(&error),

@@ -17,9 +17,17 @@ pub fn split(object: &str) -> (Cow<'_, str>, &str) {
     (Cow::Owned([before, behind.strip_prefix(',').unwrap_or(behind)].concat()), account)
 }
 
-/// Where an account belongs in an object's text; `None` in a text without metadata.
+/// Where an account belongs in an object's text; `None` in a text without metadata. Templates inside have metadata as well,
+/// and may come first.
 fn place(object: &str) -> Option<usize> {
-    object.find(METADATA).map(|at| at + METADATA.len())
+    let mut walk = Walk::default();
+    for (at, byte) in object.bytes().enumerate() {
+        if byte == b'"' && walk.depth == 1 && !walk.quoted && object[at..].starts_with(METADATA) {
+            return Some(at + METADATA.len());
+        }
+        walk.step(byte);
+    }
+    None
 }
 
 /// The object with an account, and how many bytes came in; both unchanged if the account is empty.
@@ -35,19 +43,33 @@ pub fn join(object: &str, account: &str) -> (String, usize) {
 
 /// Where a list that begins a JSON text ends.
 fn list_end(text: &str) -> usize {
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
-    for (at, byte) in text.bytes().enumerate() {
+    let mut walk = Walk::default();
+    let end = text.bytes().position(|byte| {
+        walk.step(byte);
+        walk.depth == 0
+    });
+    end.map_or(text.len(), |end| end + 1)
+}
+
+/// How deep in a JSON text one is.
+#[derive(Default)]
+struct Walk {
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Walk {
+    fn step(&mut self, byte: u8) {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'[' | b'{' if !quoted => depth += 1,
-            b']' | b'}' if !quoted && depth <= 1 => return at + 1,
-            b']' | b'}' if !quoted => depth -= 1,
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.quoted => self.escaped = true,
+            b'"' => self.quoted = !self.quoted,
+            b'[' | b'{' if !self.quoted => self.depth += 1,
+            b']' | b'}' if !self.quoted => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
     }
-    text.len()
 }
 
 #[cfg(test)]
@@ -62,6 +84,10 @@ mod tests {
             assert_eq!(with.len(), object.len() + added);
             assert_eq!(split(&with), (Cow::Borrowed(object), account));
         }
+        let revision = r#"{"data":{"metadata":{"labels":{}}},"kind":"A","metadata":{"name":"a"}}"#;
+        let (with, _) = join(revision, "[1]");
+        assert!(with.ends_with(r#""kind":"A","metadata":{"managedFields":[1],"name":"a"}}"#), "{with}");
+        assert_eq!(split(&with), (Cow::Borrowed(revision), "[1]"));
         assert_eq!(join(object, ""), (object.to_owned(), 0));
         assert_eq!(split(object), (Cow::Borrowed(object), ""));
         assert_eq!((split("{}"), join("{}", "[]")), ((Cow::Borrowed("{}"), ""), ("{}".to_owned(), 0)));

@@ -329,8 +329,10 @@ mod tests {
 
     #[test]
     fn every_message_that_is_referred_to_is_there() {
-        for row in kinds::registry::RESOURCES {
-            let mut waiting = vec![(row.codec.schema_name)().strip_prefix("io.k8s.").unwrap().to_owned()];
+        // Clients have messages for Kubernetes' own kinds only.
+        let names = kinds::registry::RESOURCES.iter().map(|row| (row.codec.schema_name)());
+        for name in names.filter_map(|name| name.strip_prefix("io.k8s.").map(str::to_owned)) {
+            let mut waiting = vec![name];
             let mut seen = std::collections::HashSet::new();
             while let Some(name) = waiting.pop() {
                 let fields = message(&name).unwrap_or_else(|| panic!("{name}"));

@@ -134,7 +134,8 @@ async fn a_server_that_is_full_asks_to_come_again_and_watches_have_room_of_their
 
 #[tokio::test]
 async fn large_answers_are_compressed_for_who_takes_that_and_say_the_same() {
-    let served = Served::start(Harness::new().await).await;
+    let harness = Harness::with(|config, _| config.limits.local_compression = true).await;
+    let served = Served::start(harness).await;
     for number in 0..4 {
         let object = json!({"metadata": {"name": format!("c-{number}")}, "data": {"text": "compressible ".repeat(4000)}});
         served.harness.ok("POST", CONFIG_MAPS, object).await;
