@@ -358,7 +358,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let key = Certificates::open(dir.path()).unwrap().token_key().unwrap();
         let account = Bound { name: "default".to_owned(), uid: "u".to_owned() };
-        let claims = Claims::new("issuer", "ns", account, None).valid(0, 10);
+        let claims = Claims::new("issuer", "ns", account).valid(0, 10);
         let token = key.sign(&claims);
         assert_eq!(key.verify(&token).unwrap(), claims);
         for index in (0..token.len()).step_by(7) {

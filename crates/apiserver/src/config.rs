@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::admit;
@@ -18,6 +19,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// Connects to the agent of a node by the node's name.
 pub type NodeDialer = Arc<dyn Fn(&str) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
 
+/// What a user of the control plane may do, as a role of the same name that is there from the start.
+#[derive(Clone, Debug)]
+pub struct UserRole {
+    pub user: String,
+    pub rules: Vec<PolicyRule>,
+}
+
 /// What an API server is told when it starts.
 #[derive(Clone)]
 pub struct Config {
@@ -30,6 +38,8 @@ pub struct Config {
     /// How logs and terminals are reached; without it they are refused.
     pub node_dialer: Option<NodeDialer>,
     pub limits: Limits,
+    /// The parts of the control plane that are users like any other.
+    pub user_roles: Vec<UserRole>,
 }
 
 /// How much the server takes on.

@@ -7,7 +7,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::admit::Admission;
-use crate::auth::{Authenticator, Identity};
+use crate::auth::{Authenticator, Authority, Identity};
 use crate::config::Config;
 use crate::metrics::Metrics;
 
@@ -18,6 +18,7 @@ pub struct Shared {
     pub admission: Admission,
     pub authenticator: Authenticator,
     pub metrics: Metrics,
+    pub(crate) authority: Authority,
     /// Ends watches and streams when the server stops.
     pub closing: CancellationToken,
 }

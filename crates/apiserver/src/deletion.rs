@@ -8,6 +8,7 @@ use kinds::Object;
 use store::{Change, CommitError, Expected};
 
 use crate::admit::{Operation, Request};
+use crate::auth::node;
 use crate::context::Context;
 use crate::document::Text;
 use crate::error::ApiError;
@@ -64,6 +65,7 @@ pub async fn delete_after(
         check_preconditions(target, options, &current)?;
         let mut object = current.object.clone_object();
         let old = Some(&*current.object);
+        node::restrict(context.user, resource, target.subresource, name, None, old)?;
         let request = Request { resource, operation: Operation::Delete, namespace, name, old, user: context.user, dry_run };
         context.shared.admission.admit(&request, &mut *object).await?.keep();
         change(&mut *object);

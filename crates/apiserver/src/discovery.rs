@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use kinds::registry::{RESOURCES, Subresource};
+use kinds::reviews::{self, REVIEWS, Review};
 use kinds::{Resource, Scope};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -65,8 +66,10 @@ pub fn group(group: &str) -> Result<Response, ApiError> {
 /// `/api/v1`, `/apis/<group>/<version>`.
 pub fn resources(group: &str, version: &str) -> Result<Response, ApiError> {
     let rows: Vec<_> = RESOURCES.iter().filter(|row| row.group == group && row.version == version).collect();
-    let Some(first) = rows.first() else { return Err(ApiError::NoPath) };
-    let mut resources = Vec::new();
+    let mut resources: Vec<_> = reviews_of(group).map(review_value).collect();
+    if rows.is_empty() && (resources.is_empty() || version != reviews::VERSION) {
+        return Err(ApiError::NoPath);
+    }
     for row in &rows {
         resources.push(json!({
             "name": row.plural, "singularName": row.singular, "namespaced": row.is_namespaced(), "kind": row.kind,
@@ -81,7 +84,7 @@ pub fn resources(group: &str, version: &str) -> Result<Response, ApiError> {
         }
     }
     let list = json!({
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": first.api_version(), "resources": resources,
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version(group, version), "resources": resources,
     });
     Ok(respond::value(StatusCode::OK, &list))
 }
@@ -89,9 +92,9 @@ pub fn resources(group: &str, version: &str) -> Result<Response, ApiError> {
 /// The groups, each once, in the registry's order.
 pub fn group_names() -> Vec<&'static str> {
     let mut names = Vec::new();
-    for row in RESOURCES {
-        if !names.contains(&row.group) {
-            names.push(row.group);
+    for group in RESOURCES.iter().map(|row| row.group).chain(REVIEWS.iter().map(|review| review.group)) {
+        if !names.contains(&group) {
+            names.push(group);
         }
     }
     names
@@ -99,13 +102,43 @@ pub fn group_names() -> Vec<&'static str> {
 
 fn group_value(group: &str) -> Value {
     let mut versions = Vec::new();
-    for row in RESOURCES.iter().filter(|row| row.group == group) {
-        let version = json!({"groupVersion": row.api_version(), "version": row.version});
+    let of_rows = RESOURCES.iter().filter(|row| row.group == group).map(|row| row.version);
+    for version in of_rows.chain(reviews_of(group).map(|_| reviews::VERSION)) {
+        let version = json!({"groupVersion": group_version(group, version), "version": version});
         if !versions.contains(&version) {
             versions.push(version);
         }
     }
     json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
+}
+
+fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+fn reviews_of(group: &str) -> impl Iterator<Item = &'static Review> {
+    REVIEWS.iter().filter(move |review| review.group == group)
+}
+
+fn review_value(review: &Review) -> Value {
+    json!({
+        "name": review.plural, "singularName": review.singular(), "namespaced": review.scope == Scope::Namespaced, "kind": review.kind,
+        "verbs": ["create"],
+    })
+}
+
+fn aggregated_review(review: &Review) -> Value {
+    json!({
+        "resource": review.plural, "responseKind": {"group": review.group, "version": reviews::VERSION, "kind": review.kind},
+        "scope": scope_name(review.scope), "singularResource": review.singular(), "verbs": ["create"],
+    })
+}
+
+fn scope_name(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Namespaced => "Namespaced",
+        Scope::Cluster => "Cluster",
+    }
 }
 
 fn verbs(row: &Resource) -> Vec<&'static str> {
@@ -160,7 +193,7 @@ fn tagged(mut response: Response, content: &[u8], headers: &HeaderMap) -> Respon
 
 fn aggregated_group(group: &str) -> Value {
     let rows = RESOURCES.iter().filter(|row| row.group == group);
-    let resources: Vec<_> = rows.map(aggregated_resource).collect();
+    let resources: Vec<_> = rows.map(aggregated_resource).chain(reviews_of(group).map(aggregated_review)).collect();
     // Every group has one version.
     let version = RESOURCES.iter().find(|row| row.group == group).map_or("v1", |row| row.version);
     json!({
@@ -181,10 +214,7 @@ fn aggregated_resource(row: &Resource) -> Value {
             })
         })
         .collect();
-    let scope = match row.scope {
-        Scope::Namespaced => "Namespaced",
-        Scope::Cluster => "Cluster",
-    };
+    let scope = scope_name(row.scope);
     json!({
         "resource": row.plural, "responseKind": kind((row.group, row.version, row.kind)), "scope": scope,
         "singularResource": row.singular, "verbs": verbs(row), "shortNames": row.short_names, "categories": row.categories,

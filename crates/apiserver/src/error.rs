@@ -17,6 +17,12 @@ pub enum ApiError {
     Unauthorized { message: String },
     #[error("{message}")]
     Forbidden { resource: &'static Resource, name: String, message: String },
+    /// The user may not do this to a resource, which need not be one that is served.
+    #[error("{message}")]
+    Denied { group: String, plural: String, name: String, message: String },
+    /// Something that is referred to is not there.
+    #[error("{message}")]
+    NotThere { group: &'static str, plural: &'static str, name: String, message: String },
     #[error("{} {name:?} not found", resource.qualified())]
     NotFound { resource: &'static Resource, name: String },
     /// A path of the API that names no resource.
@@ -34,6 +40,9 @@ pub enum ApiError {
     /// The `autoscaling` Scale of an object is invalid.
     #[error("{}", invalid_message("Scale", "autoscaling", name, errors))]
     InvalidScale { name: String, errors: Vec<FieldError> },
+    /// A question is none that can be answered.
+    #[error("{}", invalid_message(kind, group, "", errors))]
+    InvalidReview { group: &'static str, kind: &'static str, errors: Vec<FieldError> },
     /// The state that a list's `continue` token belongs to is no longer kept.
     #[error(
         "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue \
@@ -100,9 +109,9 @@ impl ApiError {
         match self {
             Self::BadRequest { .. } => (400, "BadRequest"),
             Self::Unauthorized { .. } => (401, "Unauthorized"),
-            Self::Forbidden { .. } | Self::ForbiddenPath { .. } => (403, "Forbidden"),
-            Self::NotFound { .. } | Self::NoRoute | Self::NoPath => (404, "NotFound"),
-            Self::InvalidOptions { .. } | Self::InvalidScale { .. } => (422, "Invalid"),
+            Self::Forbidden { .. } | Self::ForbiddenPath { .. } | Self::Denied { .. } => (403, "Forbidden"),
+            Self::NotFound { .. } | Self::NotThere { .. } | Self::NoRoute | Self::NoPath => (404, "NotFound"),
+            Self::InvalidOptions { .. } | Self::InvalidScale { .. } | Self::InvalidReview { .. } => (422, "Invalid"),
             Self::ContinueExpired { .. } => (410, "Expired"),
             Self::TooLargeRevision { .. } => (504, "Timeout"),
             Self::MethodNotAllowed => (405, "MethodNotAllowed"),
@@ -142,36 +151,25 @@ impl ApiError {
     }
 
     fn details(&self) -> Option<StatusDetails> {
-        let about = |resource: &Resource, name: &str, kind: &str| StatusDetails {
-            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
-            group: Some(resource.group.to_owned()).filter(|group| !group.is_empty()),
-            kind: Some(kind.to_owned()),
-            ..StatusDetails::default()
-        };
+        let about = |resource: &Resource, name: &str, kind: &str| named(resource.group, name, kind);
         match self {
             Self::NotFound { resource, name }
             | Self::AlreadyExists { resource, name }
             | Self::Forbidden { resource, name, .. }
             | Self::Conflict { resource, name, .. } => Some(about(resource, name, resource.plural)),
+            Self::Denied { group, plural, name, .. } => Some(named(group, name, plural)),
+            Self::NotThere { group, plural, name, .. } => Some(named(group, name, plural)),
             Self::ApplyConflict { conflicts } => {
                 Some(StatusDetails { causes: Some(conflict_causes(conflicts)), ..StatusDetails::default() })
             }
             Self::Invalid { resource, name, errors } => {
                 Some(StatusDetails { causes: Some(causes(errors)), ..about(resource, name, resource.kind) })
             }
-            Self::InvalidScale { name, errors } => Some(StatusDetails {
-                name: Some(name.clone()),
-                group: Some("autoscaling".to_owned()),
-                kind: Some("Scale".to_owned()),
-                causes: Some(causes(errors)),
-                ..StatusDetails::default()
-            }),
-            Self::InvalidOptions { kind, errors } => Some(StatusDetails {
-                group: Some("meta.k8s.io".to_owned()),
-                kind: Some((*kind).to_owned()),
-                causes: Some(causes(errors)),
-                ..StatusDetails::default()
-            }),
+            Self::InvalidScale { name, errors } => {
+                Some(StatusDetails { causes: Some(causes(errors)), ..named("autoscaling", name, "Scale") })
+            }
+            Self::InvalidOptions { kind, errors } => Some(StatusDetails { causes: Some(causes(errors)), ..named("meta.k8s.io", "", kind) }),
+            Self::InvalidReview { group, kind, errors } => Some(StatusDetails { causes: Some(causes(errors)), ..named(group, "", kind) }),
             Self::TooLargeRevision { .. } => Some(StatusDetails {
                 causes: Some(vec![StatusCause {
                     reason: Some("ResourceVersionTooLarge".to_owned()),
@@ -192,6 +190,11 @@ impl ApiError {
             _ => None,
         }
     }
+}
+
+fn named(group: &str, name: &str, kind: &str) -> StatusDetails {
+    let said = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    StatusDetails { name: said(name), group: said(group), kind: Some(kind.to_owned()), ..StatusDetails::default() }
 }
 
 fn causes(errors: &[FieldError]) -> Vec<StatusCause> {

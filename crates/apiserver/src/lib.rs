@@ -32,6 +32,7 @@ mod protobuf;
 mod query;
 mod random;
 mod respond;
+mod reviews;
 mod route;
 mod selection;
 mod serve;
@@ -45,6 +46,6 @@ mod views;
 mod watching;
 mod writes;
 
-pub use config::{Config, Limits, NodeDialer, Stream};
+pub use config::{Config, Limits, NodeDialer, Stream, UserRole};
 pub use respond::{Body, BodyError, Response};
 pub use server::{InProcess, Server};

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, Method};
 use kinds::registry::{self, Subresource};
+use kinds::reviews::{self, REVIEWS, Review};
 use kinds::{Resource, Scope};
 
 use crate::error::ApiError;
@@ -43,6 +44,12 @@ pub enum Route {
     },
     /// `/.well-known/openid-configuration` and its keys.
     TokenKeys,
+    /// A question about who someone is or what they may do.
+    Review {
+        review: &'static Review,
+        /// Empty for one that is about no namespace.
+        namespace: String,
+    },
     Object(Call),
 }
 
@@ -111,11 +118,32 @@ pub fn parse(method: &Method, path: &str, query: &str, headers: &HeaderMap) -> R
         ["openapi", "v3", "api", version] => Route::OpenApi { group: String::new(), version: (*version).to_owned() },
         ["openapi", "v3", "apis", group, version] => Route::OpenApi { group: (*group).to_owned(), version: (*version).to_owned() },
         [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => Route::TokenKeys,
+        ["apis", group, version, rest @ ..] if is_reviewed(group) => return review(group, version, rest, method),
         ["api", version, rest @ ..] => return object("", version, rest, method, query, headers).map(Route::Object),
         ["apis", group, version, rest @ ..] => return object(group, version, rest, method, query, headers).map(Route::Object),
         _ => return Err(ApiError::NoPath),
     };
     if reads { Ok(route) } else { Err(ApiError::MethodNotAllowed) }
+}
+
+fn is_reviewed(group: &str) -> bool {
+    REVIEWS.iter().any(|review| review.group == group)
+}
+
+fn review(group: &str, version: &str, rest: &[&str], method: &Method) -> Result<Route, ApiError> {
+    let (namespace, plural) = match rest {
+        [plural] => ("", *plural),
+        ["namespaces", namespace, plural] => (*namespace, *plural),
+        _ => return Err(ApiError::NoRoute),
+    };
+    let review = reviews::find(group, version, plural).ok_or(ApiError::NoRoute)?;
+    if (review.scope == Scope::Cluster) != namespace.is_empty() {
+        return Err(ApiError::NoRoute);
+    }
+    if *method != Method::POST {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    Ok(Route::Review { review, namespace: namespace.to_owned() })
 }
 
 fn object(group: &str, version: &str, rest: &[&str], method: &Method, query: &str, headers: &HeaderMap) -> Result<Call, ApiError> {

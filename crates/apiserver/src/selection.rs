@@ -48,6 +48,11 @@ impl FieldSelector {
         self.required(|field| matches!(field, Field::Namespace))
     }
 
+    /// The one value that a field can have, if the selector asks for one.
+    pub fn exactly(&self, name: &str) -> Option<&str> {
+        self.required(|field| matches!(field, Field::Stored(stored) if stored.name == name))
+    }
+
     fn required(&self, wanted: impl Fn(&Field) -> bool) -> Option<&str> {
         self.requirements.iter().find(|one| one.equal && wanted(&one.field)).map(|one| one.value.as_str())
     }

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::admit::Admission;
-use crate::auth::{Authenticator, Identity};
+use crate::auth::{self, Authenticator, Authority, Identity};
 use crate::config::Config;
 use crate::context::Shared;
 use crate::error::ApiError;
@@ -29,15 +29,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that answers at once.
+    /// A server that answers at once. The roles that every cluster begins with are there.
     pub async fn new(config: Config, store: Arc<dyn Store>) -> Result<Self, ApiError> {
         let closing = CancellationToken::new();
         let admission = Admission::open(Arc::clone(&store), config.service_range).await?;
         let authenticator = Authenticator::new(Arc::clone(&store), Arc::clone(&config.token_key), config.issuer.clone());
         tokio::spawn(expiry::run(Arc::clone(&store), closing.clone()));
         let closes = Arc::new(closing.clone().drop_guard());
-        let shared = Shared { store, config, admission, authenticator, metrics: Metrics::default(), closing };
-        Ok(Self { service: Service::new(Arc::new(shared)), _closes: closes })
+        let authority = Authority::new(Arc::clone(&store));
+        let metrics = Metrics::default();
+        let shared = Arc::new(Shared { store, config, admission, authenticator, authority, metrics, closing: closing.clone() });
+        auth::begin(&shared, closing).await?;
+        Ok(Self { service: Service::new(shared), _closes: closes })
     }
 
     /// A client in this process that acts as a user. The same checks apply to it as to any other.

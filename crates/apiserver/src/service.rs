@@ -9,14 +9,14 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kinds::registry::Subresource;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::auth::{Identity, policy};
+use crate::auth::{Identity, impersonation};
 use crate::context::{Context, Shared};
 use crate::error::ApiError;
 use crate::metrics::{Measured, Subject};
 use crate::respond::{self, Response};
 use crate::route::{self, Call, Route, Verb};
 use crate::streams::Takeover;
-use crate::{discovery, health, media, metrics, openapi, streams, verbs};
+use crate::{discovery, health, media, metrics, openapi, reviews, streams, verbs};
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -71,9 +71,13 @@ impl Service {
             Caller::InProcess(identity) => identity.clone(),
             Caller::Network { certificate, .. } => self.shared.authenticator.identify(certificate.as_ref(), &parts.headers).await?,
         };
+        let user = impersonation::effective(&self.shared.authority, user, &parts.headers).await?;
         let path = parts.uri.path();
         let route = match route::parse(&parts.method, path, parts.uri.query().unwrap_or_default(), &parts.headers) {
-            Err(_) if user.is_in("system:unauthenticated") => return Err(crate::auth::unauthorized()),
+            Err(_) if user.is_in("system:unauthenticated") => {
+                let verb = parts.method.as_str().to_lowercase();
+                return Err(ApiError::ForbiddenPath { user: user.user, verb, path: path.to_owned() });
+            }
             route => route?,
         };
         let mut measured = Measured::begin(&self.shared, Subject::of(&route, is_long(&route)));
@@ -90,7 +94,7 @@ impl Service {
         B::Data: Send,
         B::Error: Into<respond::BodyError>,
     {
-        policy::authorize(user, route, parts.method.as_str(), parts.uri.path())?;
+        self.shared.authority.authorize(user, route, parts.method.as_str(), parts.uri.path()).await?;
         let takeover = match caller {
             Caller::InProcess(_) => Some(Takeover::Direct),
             Caller::Network { .. } => parts.extensions.remove().map(Takeover::Connection),
@@ -164,6 +168,7 @@ impl Service {
             Route::Resources { group, version } => discovery::resources(group, version),
             Route::OpenApiIndex => Ok(openapi::index()),
             Route::OpenApi { group, version } => openapi::document(group, version, query, &parts.headers),
+            Route::Review { review, namespace } => reviews::run(&context, review, namespace, &body).await,
             Route::TokenKeys => Ok(self.token_keys(parts.uri.path())),
             Route::Object(call) => match call.subresource {
                 Some(Subresource::Log) => streams::log(&context, call).await,

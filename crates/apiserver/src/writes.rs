@@ -7,6 +7,7 @@ use store::{Change, CommitError, Expected};
 
 use crate::admit::{Admitted, Operation, Request};
 use crate::apply;
+use crate::auth::{escalation, node};
 use crate::context::Context;
 use crate::decode::Decoded;
 use crate::deletion;
@@ -105,6 +106,8 @@ async fn create_named(
     strategy.default(&mut *object);
     // Who creates an object owns what they say and its defaults, not what admission adds.
     let managed = managed.unwrap_or_else(|| begin_account(target, &mut *object));
+    node::restrict(context.user, resource, "", &name, Some(&*object), None)?;
+    escalation::check(context, resource, namespace, &*object, None).await?;
     let request = Request { resource, operation: Operation::Create, namespace, name: &name, old: None, user: context.user, dry_run };
     let admitted = context.shared.admission.admit(&request, &mut *object).await?;
     warnings.extend_from_slice(&admitted.warnings);
@@ -261,6 +264,8 @@ async fn prepare(
         Part::Status => strategy.prepare_status_update(object, old),
         Part::Internal => {}
     }
+    node::restrict(context.user, resource, target.subresource, name, Some(&*object), Some(old))?;
+    escalation::check(context, resource, namespace, &*object, Some(old)).await?;
     if proposal.managed.is_none() && part == Part::Main {
         // What admission adds is nobody's.
         let text = String::from_utf8(object.to_json()).unwrap_or_default();

@@ -1,6 +1,9 @@
 //! What each controller asks of the API server: the one table that roles for a foreign cluster are made from, and that says
 //! which live views a controller needs. Tests record what controllers really ask for and compare.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use kinds::{SetKind, registry};
 
 use crate::roster::Controller;
@@ -14,6 +17,9 @@ pub struct Right {
     pub resource: &'static str,
     pub verbs: &'static [&'static str],
 }
+
+/// Whom the API server sees when most controllers ask, and when all look.
+pub const MANAGER: &str = "system:kube-controller-manager";
 
 const fn right(group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Right {
     Right { group, resource, verbs }
@@ -105,7 +111,42 @@ const QUOTA: &[Right] = &[
 /// What a candidate asks for about its Lease.
 pub const ELECTION: Right = right("coordination.k8s.io", "leases", &["create", "get", "list", "update", "watch"]);
 
+/// One rule per resource, with all verbs that these rights have on it.
+pub fn rules(rights: impl Iterator<Item = Right>) -> Vec<PolicyRule> {
+    let mut verbs: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+    for right in rights {
+        verbs.entry((right.group, right.resource)).or_default().extend(right.verbs);
+    }
+    let one = |text: &str| Some(vec![text.to_owned()]);
+    let rule = |((group, resource), verbs): ((&str, &str), BTreeSet<&str>)| PolicyRule {
+        api_groups: one(group),
+        resources: one(resource),
+        verbs: verbs.into_iter().map(str::to_owned).collect(),
+        ..PolicyRule::default()
+    };
+    verbs.into_iter().map(rule).collect()
+}
+
+/// The users that controllers act as in one process with the API server, and what each may do: what the table says.
+pub fn of_users() -> Vec<(&'static str, Vec<PolicyRule>)> {
+    let mut users: BTreeMap<&str, Vec<Right>> = BTreeMap::new();
+    for controller in Controller::ALL {
+        let rights = SetKind::ALL.into_iter().flat_map(|sets| controller.rights(sets));
+        users.entry(controller.user()).or_default().extend(rights);
+    }
+    users.into_iter().map(|(user, rights)| (user, rules(rights.into_iter()))).collect()
+}
+
 impl Controller {
+    /// Whom the API server sees when the controller asks in its own process.
+    pub const fn user(self) -> &'static str {
+        match self {
+            Self::StatefulSet => "system:controller:statefulset-controller",
+            Self::Scheduler => "system:kube-scheduler",
+            _ => MANAGER,
+        }
+    }
+
     /// All that the controller asks for, when it looks after sets of this kind.
     pub fn rights(self, sets: SetKind) -> Vec<Right> {
         let of_sets = |right: &Right| match right.resource {

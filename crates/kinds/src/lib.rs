@@ -13,6 +13,7 @@ pub mod object;
 pub mod ordinals;
 pub mod quantity;
 pub mod registry;
+pub mod reviews;
 mod schema_name;
 #[cfg(feature = "schemas")]
 pub mod schemas;

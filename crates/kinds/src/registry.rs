@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event as EventsEvent;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 
@@ -249,6 +250,14 @@ pub static RESOURCES: &[Resource] = &[
     row!(Lease, "coordination.k8s.io" / "v1", Namespaced, "leases", "lease", print: LEASE),
     row!(PodDisruptionBudget, "policy" / "v1", Namespaced, "poddisruptionbudgets", "poddisruptionbudget", short: &["pdb"], sub: &[Status],
          generation: true, print: POD_DISRUPTION_BUDGET),
+    // All below one prefix: who may do what is followed by one watch.
+    row!(ClusterRole, "rbac.authorization.k8s.io" / "v1", Cluster, "clusterroles", "clusterrole", storage: "rbac.clusterroles",
+         print: CREATED),
+    row!(ClusterRoleBinding, "rbac.authorization.k8s.io" / "v1", Cluster, "clusterrolebindings", "clusterrolebinding",
+         storage: "rbac.clusterrolebindings", print: CLUSTER_ROLE_BINDING),
+    row!(Role, "rbac.authorization.k8s.io" / "v1", Namespaced, "roles", "role", storage: "rbac.roles", print: CREATED),
+    row!(RoleBinding, "rbac.authorization.k8s.io" / "v1", Namespaced, "rolebindings", "rolebinding", storage: "rbac.rolebindings",
+         print: ROLE_BINDING),
     Resource {
         group: STEADFAST_GROUP,
         short_names: &["ssts"],

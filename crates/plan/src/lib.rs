@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a clock, randomness, I/O, logging or an async runtime. Time enters as an argument.
 
+pub mod access;
 pub mod binding;
 pub mod disruption;
 pub mod election;

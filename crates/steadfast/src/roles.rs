@@ -1,9 +1,8 @@
 //! The roles that attached controllers need, as a manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write};
 
-use controllers::rights::{ELECTION, Right};
+use controllers::rights::{self, ELECTION, Right};
 use controllers::roster::Controller;
 use kinds::SetKind;
 use serde_json::{Value, json};
@@ -26,21 +25,11 @@ pub(crate) fn manifest(chosen: &[Controller], sets: SetKind, namespace: &str, le
     };
     vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
-        object("ClusterRole", &cluster_wide, "rules", rules(rights)),
+        object("ClusterRole", &cluster_wide, "rules", json!(rights::rules(rights))),
         binding("ClusterRoleBinding", "ClusterRole", &cluster_wide),
         object("Role", &metadata, "rules", lease_rules(lease)),
         binding("RoleBinding", "Role", &metadata),
     ]
-}
-
-/// One rule per resource, with all verbs that any of the controllers uses.
-fn rules(rights: impl Iterator<Item = Right>) -> Value {
-    let mut verbs: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
-    for right in rights {
-        verbs.entry((right.group, right.resource)).or_default().extend(right.verbs);
-    }
-    let rule = |((group, resource), verbs)| json!({"apiGroups": [group], "resources": [resource], "verbs": verbs});
-    verbs.into_iter().map(rule).collect()
 }
 
 /// All but the creation, which can't be limited by name, is of this Lease alone.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use apiserver::certificates::Certificates;
-use apiserver::{Config, Limits, NodeDialer, Server};
+use apiserver::{Config, Limits, NodeDialer, Server, UserRole};
+use controllers::rights::{self, MANAGER};
 use controllers::roster::{Controller, Parts};
 use controllers::{Informers, namespaces};
 use network::PodNetwork;
@@ -85,7 +86,7 @@ async fn start(up: &Up, instance: &Instance, record: &Record, disabled: &[Contro
     write_kubeconfig(up, &certificates)?;
     let administrator = server.client("system:steadfast", &[MASTERS]);
     namespaces::ensure_system(&administrator).await?;
-    let controllers = server.client(control::MANAGER, &[]);
+    let controllers = server.client(MANAGER, &[]);
     let parts = Parts::start(&controllers, certificates.authority().into());
     let informers = parts.informers.clone();
     control::start(&mut tasks, parts, &shutdown, disabled, |user| server.client(user, &[]));
@@ -98,7 +99,10 @@ async fn start(up: &Up, instance: &Instance, record: &Record, disabled: &[Contro
         Some(network) => {
             let (node_name, shutdown) = (record.node_name.clone(), shutdown.clone());
             let client = server.client(&format!("system:node:{node_name}"), &["system:nodes"]);
-            Some(worker::start(Setting { instance, node_name, client, informers: &informers, network, line: &line, shutdown }).await?)
+            // The views of this process are those of the control plane; what the agent itself asks, it asks as the node.
+            let views = worker::views(&controllers, &informers);
+            let setting = Setting { instance, node_name, client, views, informers: &informers, network, line: &line, shutdown };
+            Some(worker::start(setting).await?)
         }
     };
     Ok(Started { shutdown, tasks, _worker: worker, _server: server })
@@ -112,7 +116,7 @@ async fn simulate(
     tasks: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) -> Result<(), Failure> {
-    let client = server.client("system:node:simulated", &["system:nodes"]);
+    let client = server.client(simulated::USER, &[]);
     let options = simulated::Options { nodes: up.simulated_nodes, ..simulated::Options::default() };
     let nodes = simulated::register(&client, &options).await?;
     let views = simulated::Views {
@@ -152,6 +156,7 @@ async fn server(up: &Up, instance: &Instance, certificates: &Certificates, diale
         issuer: ISSUER.to_owned(),
         node_dialer: Some(dialer),
         limits: Limits::default(),
+        user_roles: rights::of_users().into_iter().map(|(user, rules)| UserRole { user: user.to_owned(), rules }).collect(),
     };
     Ok(Server::new(config, Arc::new(store)).await?)
 }

@@ -60,6 +60,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) instance: &'a Instance,
     pub(crate) node_name: String,
     pub(crate) client: Client,
+    pub(crate) views: Views,
     pub(crate) informers: &'a Informers,
     pub(crate) network: PodNetwork,
     pub(crate) line: &'a Line,
@@ -75,7 +76,7 @@ pub(crate) struct Worker {
 
 /// Starts the node and waits until names are answered and the agent works.
 pub(crate) async fn start(setting: Setting<'_>) -> Result<Worker, Failure> {
-    let Setting { instance, node_name, client, informers, network, line, shutdown } = setting;
+    let Setting { instance, node_name, client, views, informers, network, line, shutdown } = setting;
     let mut tasks = JoinSet::new();
     let observed = Observed { services: informers.services.clone(), slices: informers.slices.clone() };
     let ended = shutdown.clone().cancelled_owned();
@@ -94,7 +95,6 @@ pub(crate) async fn start(setting: Setting<'_>) -> Result<Worker, Failure> {
         labels: BTreeMap::new(),
         pod_cidr: Some(network.config().pod_cidr.to_string()),
     };
-    let views = views(&client, informers);
     let agent = Agent::start(config, Parts { client, views, runtime: opened?, network, images: images? }).await?;
     // Set once only: there is one node in a process.
     let _ = line.agent.set(agent.connector());
@@ -115,7 +115,8 @@ async fn start_dns(network: &PodNetwork, informers: &Informers) -> Result<dns::S
     Ok(dns::Server::start(config, informers.services.clone(), informers.slices.clone()).await?)
 }
 
-fn views(client: &Client, informers: &Informers) -> Views {
+/// What the agent looks at.
+pub(crate) fn views(client: &Client, informers: &Informers) -> Views {
     Views {
         pods: informers.pods.clone(),
         nodes: informers.nodes.clone(),

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::certificates::Certificates;
-use apiserver::{Config, Limits, Server};
+use apiserver::{Config, Limits, Server, UserRole};
+use controllers::rights::{self, MANAGER};
+use controllers::roster::{Controller, Parts};
 use controllers::{Informers, Inventory};
 use informer::{Informer, Watched};
 use k8s_openapi::api::storage::v1::StorageClass;
+use kinds::SetKind;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use node::simulated;
@@ -18,8 +21,10 @@ use tokio::task::JoinSet;
 
 use crate::Wire;
 
-/// The user as whom controllers act.
-const MANAGER: &str = "system:kube-controller-manager";
+/// What the controllers may do.
+pub fn user_roles() -> Vec<UserRole> {
+    rights::of_users().into_iter().map(|(user, rules)| UserRole { user: user.to_owned(), rules }).collect()
+}
 
 /// What clusters can share, as it takes time to make.
 pub struct Foundation {
@@ -57,12 +62,13 @@ impl Cluster {
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             node_dialer: None,
             limits: Limits::default(),
+            user_roles: user_roles(),
         };
         let server = Server::new(config, store.clone()).await.unwrap();
         let manager = server.client(MANAGER, &[]);
-        controllers::namespaces::ensure_system(&manager).await.unwrap();
-        let informers = Informers::start(&manager);
         let admin = server.client("admin", &["system:masters"]);
+        controllers::namespaces::ensure_system(&admin).await.unwrap();
+        let informers = Informers::start(&manager);
         let (server, tasks) = (Arc::new(server), JoinSet::new());
         let mut cluster = Self { admin, informers, store, server, tasks, _dir: dir };
         cluster.surround(&manager);
@@ -88,7 +94,7 @@ impl Cluster {
             "provisioner": "steadfast.dev/local", "volumeBindingMode": "WaitForFirstConsumer"});
         let class: StorageClass = serde_json::from_value(class).unwrap();
         Api::all(self.admin.clone()).create(&PostParams::default(), &class).await.unwrap();
-        let client = self.server.client("system:node:simulated", &["system:nodes"]);
+        let client = self.server.client(simulated::USER, &[]);
         let nodes = simulated::register(&client, &simulated::Options::default()).await.unwrap();
         let Informers { pods, claims, volumes, storage_classes, .. } = self.informers.clone();
         let views = simulated::Views { pods, claims, volumes, storage_classes };
@@ -100,10 +106,11 @@ impl Cluster {
         let server = self.server.clone();
         self.tasks.spawn(async move {
             loop {
-                let client = wire.client(&server, MANAGER);
-                let informers = Informers::start(&client);
+                let client = wire.client(&server, Controller::StatefulSet.user());
+                let chosen = [Controller::StatefulSet];
+                let parts = Parts::start_for(&chosen, &client, SetKind::Apps, "".into());
                 tokio::select! {
-                    () = controllers::statefulset::run(client, &informers, pending()) => {}
+                    () = controllers::statefulset::run(client, &parts.informers, pending()) => {}
                     () = wire.crashed() => {}
                 }
             }

@@ -12,6 +12,6 @@ pub mod history;
 mod perturbation;
 mod wire;
 
-pub use cluster::{Cluster, Foundation, until};
+pub use cluster::{Cluster, Foundation, until, user_roles};
 pub use perturbation::Perturbation;
 pub use wire::Wire;

@@ -49,16 +49,18 @@ impl Cluster {
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             node_dialer: Some(commands.dialer()),
             limits: Limits::default(),
+            user_roles: testkit::user_roles(),
         };
         let server = Server::new(config, store).await.unwrap();
         let manager = server.client("system:kube-controller-manager", &[]);
-        controllers::namespaces::ensure_system(&manager).await.unwrap();
+        let admin = server.client("admin", &["system:masters"]);
+        controllers::namespaces::ensure_system(&admin).await.unwrap();
         let informers = Informers::start(&manager);
         let mut tasks = control(&manager, &informers, |user| server.client(user, &[]));
-        let kubelet = server.client("system:node:n1", &["system:nodes"]);
+        // Made-up nodes and volumes are of no node that there is.
+        let kubelet = admin.clone();
         tasks.spawn(run_pods(kubelet.clone(), informers.clone(), commands.clone()));
         tasks.spawn(make_volumes(kubelet, informers.clone()));
-        let admin = server.client("admin", &["system:masters"]);
         Self { admin, informers, commands, _server: server, _tasks: tasks, _dir: dir }
     }
 

@@ -1,43 +1,80 @@
 //! Who asks, and what they may do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use kinds::{Object, registry};
+use plan::access::{MASTERS, Who};
 use store::Store;
 
 use crate::certificates::TokenKey;
 use crate::error::ApiError;
 use crate::keys;
 
+mod aggregation;
+mod authority;
+mod bootstrap;
 pub mod certificate;
-pub mod policy;
+pub(crate) mod escalation;
+pub(crate) mod impersonation;
+pub(crate) mod node;
 pub mod token;
 
-use token::{Claims, Private};
+pub(crate) use authority::Authority;
+pub(crate) use bootstrap::begin;
+use token::{Bound, Claims, Private};
+
+/// What is known of a credential: the key under which it is told.
+pub(crate) const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
+const AUTHENTICATED: &str = "system:authenticated";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+const ANONYMOUS: &str = "system:anonymous";
+const ACCOUNTS: &str = "system:serviceaccounts";
 
 /// Who makes a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     pub user: String,
     pub groups: Vec<String>,
+    /// Tells users of the same name apart; empty if nothing does.
+    pub uid: String,
+    /// What else is known of them.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl Identity {
     /// A user in some groups.
     pub fn new(user: impl Into<String>, groups: &[&str]) -> Self {
-        Self { user: user.into(), groups: groups.iter().map(|&group| group.to_owned()).collect() }
+        let groups = groups.iter().map(|&group| group.to_owned()).collect();
+        Self { user: user.into(), groups, uid: String::new(), extra: BTreeMap::new() }
     }
 
     /// Someone who did not say who they are.
     pub fn anonymous() -> Self {
-        Self::new("system:anonymous", &["system:unauthenticated"])
+        Self::new(ANONYMOUS, &[UNAUTHENTICATED])
+    }
+
+    /// The server itself.
+    pub(crate) fn server() -> Self {
+        Self::new("system:apiserver", &[MASTERS])
+    }
+
+    /// A service account.
+    pub(crate) fn account(namespace: &str, name: &str) -> Self {
+        let in_namespace = format!("{ACCOUNTS}:{namespace}");
+        Self::new(format!("system:serviceaccount:{namespace}:{name}"), &[ACCOUNTS, &in_namespace, AUTHENTICATED])
     }
 
     /// Whether the user is in a group.
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|own| own == group)
+    }
+
+    /// The user as rules see them.
+    pub(crate) fn who(&self) -> Who<'_> {
+        Who { user: &self.user, groups: &self.groups }
     }
 }
 
@@ -62,29 +99,46 @@ impl Authenticator {
         let Some(header) = headers.get(AUTHORIZATION) else { return Ok(Identity::anonymous()) };
         let token = header.to_str().ok().and_then(|header| header.strip_prefix("Bearer ").or_else(|| header.strip_prefix("bearer ")));
         match token {
-            Some(token) => self.service_account(token.trim()).await.ok_or_else(unauthorized),
+            Some(token) => self.bearer(token.trim(), &[]).await.map(|(identity, _)| identity).ok_or_else(unauthorized),
             None => Err(unauthorized()),
         }
     }
 
-    /// The service account of a token, while it and what the token is bound to exist.
-    async fn service_account(&self, token: &str) -> Option<Identity> {
+    /// The service account of a token, while it and what the token is bound to exist, and those of the audiences that the token
+    /// is for. It must be for one of them; none means this server.
+    pub(crate) async fn bearer(&self, token: &str, audiences: &[String]) -> Option<(Identity, Vec<String>)> {
         let claims = self.key.verify(token)?;
         let now = jiff::Timestamp::now().as_second();
-        if claims.issuer != self.issuer || !claims.is_valid_at(now) || !claims.is_for(&self.issuer) {
+        let own = [self.issuer.clone()];
+        let audiences = if audiences.is_empty() { &own[..] } else { audiences };
+        let fitting: Vec<_> = audiences.iter().filter(|audience| claims.is_for(audience)).cloned().collect();
+        if claims.issuer != self.issuer || !claims.is_valid_at(now) || fitting.is_empty() {
             return None;
         }
-        let Claims { private: Private { namespace, service_account, pod }, .. } = &claims;
-        self.exists("serviceaccounts", namespace, &service_account.name, &service_account.uid).await?;
-        if let Some(pod) = pod {
-            self.exists("pods", namespace, &pod.name, &pod.uid).await?;
+        let Claims { private: Private { namespace, service_account, pod, secret, node }, id, .. } = &claims;
+        self.exists("serviceaccounts", namespace, service_account).await?;
+        for (plural, bound) in [("pods", pod), ("secrets", secret)] {
+            if let Some(bound) = bound {
+                self.exists(plural, namespace, bound).await?;
+            }
         }
-        let user = format!("system:serviceaccount:{namespace}:{}", service_account.name);
-        let in_namespace = format!("system:serviceaccounts:{namespace}");
-        Some(Identity::new(user, &["system:serviceaccounts", &in_namespace, "system:authenticated"]))
+        // The node of a pod's token is told, but may come and go: the token lives and dies with the pod.
+        if let (Some(node), None) = (node, pod) {
+            self.exists("nodes", "", node).await?;
+        }
+        let mut identity = Identity::account(namespace, &service_account.name);
+        identity.uid.clone_from(&service_account.uid);
+        identity.extra.insert(CREDENTIAL.to_owned(), vec![format!("JTI={id}")]);
+        for (kind, bound) in [("pod", pod), ("node", node)] {
+            if let Some(Bound { name, uid }) = bound {
+                identity.extra.insert(format!("authentication.kubernetes.io/{kind}-name"), vec![name.clone()]);
+                identity.extra.insert(format!("authentication.kubernetes.io/{kind}-uid"), vec![uid.clone()]);
+            }
+        }
+        Some((identity, fitting))
     }
 
-    async fn exists(&self, plural: &str, namespace: &str, name: &str, uid: &str) -> Option<()> {
+    async fn exists(&self, plural: &str, namespace: &str, Bound { name, uid }: &Bound) -> Option<()> {
         let resource = registry::find("", "v1", plural)?;
         let (entry, _) = self.store.get(&keys::object(resource, namespace, name)).await.ok()?;
         let object: Box<dyn Object> = (resource.codec.from_json)(entry?.document.json()).ok()?;

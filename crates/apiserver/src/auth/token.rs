@@ -31,7 +31,11 @@ pub struct Claims {
 pub struct Private {
     pub namespace: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub node: Option<Bound>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pod: Option<Bound>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub secret: Option<Bound>,
     #[serde(rename = "serviceaccount")]
     pub service_account: Bound,
 }
@@ -44,8 +48,8 @@ pub struct Bound {
 }
 
 impl Claims {
-    /// Claims that are valid for nobody and at no time yet.
-    pub fn new(issuer: &str, namespace: &str, service_account: Bound, pod: Option<Bound>) -> Self {
+    /// Claims that are valid for nobody and at no time yet, and bound to nothing but the account.
+    pub fn new(issuer: &str, namespace: &str, service_account: Bound) -> Self {
         Self {
             audiences: Vec::new(),
             expires: 0,
@@ -53,7 +57,7 @@ impl Claims {
             issuer: issuer.to_owned(),
             id: random::uid(),
             subject: format!("system:serviceaccount:{namespace}:{}", service_account.name),
-            private: Private { namespace: namespace.to_owned(), pod, service_account },
+            private: Private { namespace: namespace.to_owned(), service_account, node: None, pod: None, secret: None },
             not_before: 0,
         }
     }

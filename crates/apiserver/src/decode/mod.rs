@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use kinds::reviews::Review;
 use kinds::{Object, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -98,6 +99,23 @@ pub fn plain_json(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<serde_
 pub fn plain<T: DeserializeOwned>(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(&as_json(|| protobuf::name_of(kind), headers, body)?)
         .map_err(|error| ApiError::bad_request(format!("{kind} in version \"v1\" cannot be handled as a {kind}: json: {error}")))
+}
+
+/// Reads a review, which is an object at least.
+pub fn review(review: &Review, headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> {
+    let unreadable = |error: String| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"));
+    let value: Value = serde_json::from_slice(&as_json(|| protobuf::name_of(review.kind), headers, body)?)
+        .map_err(|error| unreadable(error.to_string()))?;
+    let (kind, version) = (value.get("kind").and_then(Value::as_str), value.get("apiVersion").and_then(Value::as_str));
+    let differs = |said: Option<&str>, expected: &str| said.is_some_and(|said| !said.is_empty() && said != expected);
+    if !value.is_object() {
+        return Err(unreadable("a review must be an object".to_owned()));
+    }
+    if differs(kind, review.kind) || differs(version, &review.api_version()) {
+        let (kind, version) = (kind.unwrap_or_default(), version.unwrap_or_default());
+        return Err(ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}", review.kind)));
+    }
+    Ok(value)
 }
 
 fn check_type(resource: &Resource, scan: &scan::Scan) -> Result<(), ApiError> {

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kinds::{Object, Resource, STEADFAST_GROUP};
+use plan::access::GROUP as ACCESS;
 
 use crate::field::FieldError;
 
@@ -28,6 +29,8 @@ mod pod;
 mod pod_disruption_budget;
 pub(crate) mod priority_class;
 mod resource_quota;
+mod role;
+mod role_binding;
 mod secret;
 pub(crate) mod service;
 pub mod shape;
@@ -204,6 +207,10 @@ pub fn of(resource: &Resource) -> &'static dyn Erased {
         ("discovery.k8s.io", "EndpointSlice") => &Typed(endpoint_slice::EndpointSlices),
         ("storage.k8s.io", "StorageClass") => &Typed(storage_class::StorageClasses),
         ("coordination.k8s.io", "Lease") => &Typed(lease::Leases),
+        (ACCESS, "Role") => &Typed(role::Roles),
+        (ACCESS, "ClusterRole") => &Typed(role::ClusterRoles),
+        (ACCESS, "RoleBinding") => &Typed(role_binding::RoleBindings),
+        (ACCESS, "ClusterRoleBinding") => &Typed(role_binding::ClusterRoleBindings),
         ("policy", "PodDisruptionBudget") => &Typed(pod_disruption_budget::PodDisruptionBudgets),
         (group, kind) => unreachable!("a row without a strategy: {kind} of {group:?}; a test visits every row"),
     }

@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::{target, written};
 use crate::apply::{self, Application, Claim, Operation, Outline, Owners, Refusal, Set, last_applied};
-use crate::auth::policy;
 use crate::context::Context;
 use crate::decode::{self, Decoded};
 use crate::error::ApiError;
@@ -36,7 +35,7 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ApplyOptio
             Err(ApiError::NotFound { resource, .. }) if part == Part::Main && std::ptr::eq(resource, call.resource) => {}
             done => return written(context, call, StatusCode::OK, &done?),
         }
-        may_create(context, call, options)?;
+        may_create(context, call, options).await?;
         match writes::create(context, target, configuration.proposal(target, part, None)?).await {
             Err(ApiError::AlreadyExists { .. }) => {}
             done => return written(context, call, StatusCode::CREATED, &done?),
@@ -46,7 +45,7 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ApplyOptio
 }
 
 /// Who applies what is not there creates it, and must be allowed to.
-fn may_create(context: &Context<'_>, call: &Call, options: &ApplyOptions) -> Result<(), ApiError> {
+async fn may_create(context: &Context<'_>, call: &Call, options: &ApplyOptions) -> Result<(), ApiError> {
     let create = Call {
         resource: call.resource,
         namespace: call.namespace.clone(),
@@ -55,7 +54,7 @@ fn may_create(context: &Context<'_>, call: &Call, options: &ApplyOptions) -> Res
         verb: Verb::Create(options.write),
         query: Query::default(),
     };
-    policy::authorize(context.user, &Route::Object(create), "POST", "")
+    context.shared.authority.authorize(context.user, &Route::Object(create), "POST", "").await
 }
 
 /// A configuration as a client sends it.

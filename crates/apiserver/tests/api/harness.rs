@@ -56,6 +56,7 @@ impl Harness {
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             node_dialer: None,
             limits: Limits::default(),
+            user_roles: Vec::new(),
         };
         tell(&mut config, &mut options);
         let store = Arc::new(Embedded::open(&dir.path().join("store"), options).unwrap());

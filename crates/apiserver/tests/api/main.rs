@@ -1,6 +1,7 @@
 //! The API server as its clients see it: over the embedded store, through its own doors.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod access;
 mod apply;
 mod errors;
 mod evictions;

@@ -81,10 +81,12 @@ async fn certificates_identify_and_strangers_are_refused() {
         assert_eq!(served.ask("/api/v1/namespaces/default", http2, true, None).await.0, 200);
     }
     let (code, status) = served.ask("/api/v1/namespaces/default", true, false, None).await;
-    assert_eq!((code, &status["message"], &status["reason"]), (401, &json!("Unauthorized"), &json!("Unauthorized")));
+    let stranger = "namespaces \"default\" is forbidden: User \"system:anonymous\" cannot get resource \"namespaces\" in API group \"\" in the namespace \"default\"";
+    let stranger = json!(stranger);
+    assert_eq!((code, &status["message"], &status["reason"]), (403, &stranger, &json!("Forbidden")));
     assert_eq!(served.ask("/readyz", false, false, None).await.0, 200);
     assert_eq!(served.ask("/version", false, false, None).await.0, 200);
-    assert_eq!(served.ask("/nonsense", false, false, None).await.0, 401);
+    assert_eq!(served.ask("/nonsense", false, false, None).await.0, 403);
     served.stop.cancel();
     served.task.await.unwrap();
     assert_eq!(served.harness.get("/api/v1/namespaces?watch=true").await.status, 503);

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::object::Object;
 
+mod access;
 pub mod age;
 mod cluster;
 mod event;
@@ -17,6 +18,7 @@ mod policy;
 mod storage;
 mod workload;
 
+pub(crate) use access::{CLUSTER_ROLE_BINDING, ROLE_BINDING};
 pub(crate) use cluster::{CONFIG_MAP, LEASE, NAMESPACE, NODE, SECRET};
 pub(crate) use event::EVENT;
 pub(crate) use network::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};

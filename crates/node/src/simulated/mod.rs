@@ -38,6 +38,8 @@ use addresses::Addresses;
 use agent::Agent;
 pub use registration::{RegisterError, register};
 
+/// The user that all simulated nodes act as together: an agent of one node could not look after the others.
+pub const USER: &str = "system:steadfast:simulated-nodes";
 /// On a Node object: its pods have no containers.
 pub const SIMULATED: &str = "steadfast.dev/simulated";
 /// On a pod: why its containers wait instead of running, for example `ImagePullBackOff`.
