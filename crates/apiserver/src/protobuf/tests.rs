@@ -214,6 +214,11 @@ proptest::proptest! {
             object["kind"] = json!(row.kind);
             let written = from_json(object.to_string().as_bytes()).unwrap().unwrap();
             assert_eq!(json(name, &written), object);
+            if message(&format!("{name}List")).is_none() {
+                // A review: it is asked and answered, not kept.
+                assert!(name.ends_with("Review"), "{name}");
+                continue;
+            }
             let list = json!({"apiVersion": row.api_version(), "kind": row.list_kind(), "metadata": {"resourceVersion": "7"}, "items": [object]});
             let written = from_json(list.to_string().as_bytes()).unwrap().unwrap();
             let mut back = json(&format!("{name}List"), &written);
