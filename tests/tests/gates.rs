@@ -41,7 +41,7 @@ fn uid(cluster: &Cluster, pod: &str) -> String {
 }
 
 fn until_told(cluster: &Cluster, text: &str) {
-    cluster.until(text, || cluster.kubectl(&["get", "events", "--output", "yaml"]).contains(text));
+    cluster.until(text, || cluster.kubectl(&["get", "events", "--output", "jsonpath={.items[*].message}"]).contains(text));
 }
 
 #[test]
@@ -84,6 +84,42 @@ fn evict(cluster: &Cluster, pod: &str) -> Output {
     let eviction = format!(r#"{{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {{"name": "{pod}", "namespace": "default"}}}}"#);
     let path = format!("/api/v1/namespaces/default/pods/{pod}/eviction");
     cluster.kubectl_with_input(&["create", "--raw", &path, "--filename", "-"], &eviction)
+}
+
+/// A hook that is a pod: it asks the pod that goes for a word, and succeeds if that is what it was told itself.
+const JOB: &str = r#"steadfast.dev/pre-delete: '{"timeoutSeconds": 50, "job": {"template": {"spec": {
+    "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": false,
+    "containers": [{"name": "leave", "image": "busybox:1", "command": ["sh", "-c",
+    "word=$(wget -q -O - http://$POD_IP:8080/word); test \"$word\" = \"$REASON $POD_NAME $ORDINAL $REPLICAS\" || { echo it says $word > /dev/termination-log; exit 3; }"]}]}}}}'"#;
+
+#[test]
+fn a_hook_that_is_a_pod_reaches_the_pod_that_goes_and_is_tried_until_it_succeeds() {
+    if !is_root() {
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.load_busybox();
+    cluster.apply(&web(2, JOB).replace("exec sleep 100000", "exec httpd -f -p 8080 -h /data"));
+    cluster.ready("web", 2);
+    let before = uid(&cluster, "web-1");
+    cluster.shell("web-1", "echo nothing > /data/word");
+    cluster.kubectl(&["set", "env", "statefulset/web", "ROUND=two"]);
+    let failed = "The pre-delete hook of Pod web-1 for Update failed, and is tried again: container leave ended with exit code 3";
+    until_told(&cluster, &format!("{failed}: it says nothing"));
+    assert_eq!(uid(&cluster, "web-1"), before);
+    // The server crashes in between, and the hook is tried on.
+    let mut cluster = cluster;
+    cluster.kill();
+    cluster.up();
+    for ordinal in 0..2 {
+        cluster.shell(&format!("web-{ordinal}"), &format!("echo Update web-{ordinal} {ordinal} 2 > /data/word"));
+    }
+    cluster.rolled_out("web");
+    assert_ne!(uid(&cluster, "web-1"), before);
+    until_told(&cluster, "The pre-delete hook of Pod web-0 for Update succeeded");
+    cluster.until("the pods of hooks are gone", || {
+        cluster.get(&["pods", "--selector", "steadfast.dev/hook-for"])["items"].as_array().is_some_and(Vec::is_empty)
+    });
 }
 
 #[test]

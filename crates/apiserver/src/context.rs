@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admit::Admission;
 use crate::auth::{Authenticator, Authority, Identity};
 use crate::config::Config;
+use crate::metrics::Metrics;
 
 /// What all requests share.
 pub struct Shared {
@@ -17,6 +18,7 @@ pub struct Shared {
     pub admission: Admission,
     pub authenticator: Authenticator,
     pub(crate) authority: Authority,
+    pub metrics: Metrics,
     /// Ends watches and streams when the server stops.
     pub closing: CancellationToken,
 }

@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use kinds::registry::{RESOURCES, Subresource};
 use kinds::reviews::{self, REVIEWS, Review};
@@ -14,10 +13,13 @@ use crate::error::ApiError;
 use crate::media;
 use crate::respond::{self, Response};
 
+/// The version of Kubernetes whose API this is, and that it is ours.
+pub const VERSION: &str = "v1.36.2+steadfast";
+
 /// `/version`.
 pub fn version() -> Response {
     let version = json!({
-        "major": "1", "minor": "36", "gitVersion": "v1.36.2+steadfast", "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
+        "major": "1", "minor": "36", "gitVersion": VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
         "goVersion": "", "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, go_architecture()),
     });
     respond::value(StatusCode::OK, &version)
@@ -144,7 +146,7 @@ fn verbs(row: &Resource) -> Vec<&'static str> {
     all.into_iter().filter(|&verb| row.delete_collection || verb != "deletecollection").collect()
 }
 
-fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
+pub fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
     match subresource {
         Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
         Subresource::Binding | Subresource::Eviction | Subresource::Token => &["create"],
@@ -155,7 +157,7 @@ fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
 }
 
 /// Group, version and kind of what a subresource takes or answers.
-fn response_kind(row: &Resource, subresource: Subresource) -> (&'static str, &'static str, &'static str) {
+pub fn response_kind(row: &Resource, subresource: Subresource) -> (&'static str, &'static str, &'static str) {
     match subresource {
         Subresource::Status | Subresource::Log | Subresource::Finalize => (row.group, row.version, row.kind),
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
@@ -180,14 +182,11 @@ fn aggregated(version: &'static str, headers: &HeaderMap, wanted: impl Fn(&str) 
 
 /// The response with its tag, or none of it if the client has it already.
 fn tagged(mut response: Response, content: &[u8], headers: &HeaderMap) -> Response {
-    let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(Sha256::digest(content)));
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
-        response = http::Response::new(respond::full(""));
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    let tag = URL_SAFE_NO_PAD.encode(Sha256::digest(content));
+    if respond::is_known(headers, &tag) {
+        response = respond::not_modified();
     }
-    if let Ok(tag) = HeaderValue::try_from(tag) {
-        response.headers_mut().insert(ETAG, tag);
-    }
+    respond::tag(&mut response, &tag);
     response.headers_mut().insert(http::header::VARY, HeaderValue::from_static("Accept"));
     response
 }

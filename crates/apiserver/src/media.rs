@@ -4,6 +4,7 @@ use http::HeaderMap;
 use http::header::ACCEPT;
 
 use crate::error::ApiError;
+use crate::protobuf;
 
 /// The form in which objects are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,27 @@ impl<'a> Entry<'a> {
     fn is_json(&self) -> bool {
         matches!(self.media_type, "application/json" | "*/*" | "application/*" | "")
     }
+
+    fn is_protobuf(&self) -> bool {
+        self.media_type == protobuf::MEDIA_TYPE
+    }
+
+    fn presentation(&self) -> Option<Presentation> {
+        let version = match self.parameter("v") {
+            "v1" => "v1",
+            "v1beta1" => "v1beta1",
+            _ => "",
+        };
+        match (self.parameter("as"), self.parameter("g"), version) {
+            ("", ..) => Some(Presentation::Plain),
+            // Rows have no types that protobuf could tell.
+            ("Table", "meta.k8s.io", "v1" | "v1beta1") if self.is_json() => Some(Presentation::Table { version }),
+            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1") => {
+                Some(Presentation::Metadata { version })
+            }
+            _ => None,
+        }
+    }
 }
 
 fn accept(headers: &HeaderMap) -> &str {
@@ -44,29 +66,30 @@ fn accept(headers: &HeaderMap) -> &str {
 }
 
 fn not_acceptable() -> ApiError {
-    ApiError::NotAcceptable { message: "only the following media types are accepted: application/json".to_owned() }
+    let message = format!("only the following media types are accepted: application/json, {}", protobuf::MEDIA_TYPE);
+    ApiError::NotAcceptable { message }
 }
 
-/// How objects are to be presented; the first form that the client names and that we have.
+/// The first form that the client names and that we have, and whether it is meant in protobuf.
+fn preferred(headers: &HeaderMap) -> Option<(Presentation, bool)> {
+    let entries = accept(headers).split(',').map(Entry::parse).filter(|entry| entry.is_json() || entry.is_protobuf());
+    entries.filter_map(|entry| Some((entry.presentation()?, entry.is_protobuf()))).next()
+}
+
+/// How objects are to be presented.
 pub fn presentation(headers: &HeaderMap) -> Result<Presentation, ApiError> {
-    let accept = accept(headers);
-    let entries = accept.split(',').map(Entry::parse).filter(Entry::is_json);
-    let mut forms = entries.filter_map(|entry| {
-        let version = match entry.parameter("v") {
-            "v1" => "v1",
-            "v1beta1" => "v1beta1",
-            _ => "",
-        };
-        match (entry.parameter("as"), entry.parameter("g"), version) {
-            ("", ..) => Some(Presentation::Plain),
-            ("Table", "meta.k8s.io", "v1" | "v1beta1") => Some(Presentation::Table { version }),
-            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1" | "v1beta1") => {
-                Some(Presentation::Metadata { version })
-            }
-            _ => None,
-        }
-    });
-    forms.next().ok_or_else(not_acceptable)
+    preferred(headers).map(|(presentation, _)| presentation).ok_or_else(not_acceptable)
+}
+
+/// Whether the client would rather have protobuf than JSON.
+pub fn prefers_protobuf(headers: &HeaderMap) -> bool {
+    accept(headers).contains(protobuf::MEDIA_TYPE) && preferred(headers).is_some_and(|(_, protobuf)| protobuf)
+}
+
+/// Refuses who takes nothing but protobuf of objects that have no form in it.
+pub fn check(headers: &HeaderMap, resource: &kinds::Resource) -> Result<(), ApiError> {
+    let takes_json = || accept(headers).split(',').map(Entry::parse).any(|entry| entry.is_json());
+    if prefers_protobuf(headers) && !protobuf::is_known(resource) && !takes_json() { Err(not_acceptable()) } else { Ok(()) }
 }
 
 /// The version of aggregated discovery that the client prefers; `None` for the plain documents.
@@ -98,7 +121,25 @@ mod tests {
         assert_eq!(presentation(&headers(table)).unwrap(), Presentation::Table { version: "v1" });
         assert_eq!(presentation(&headers("application/vnd.kubernetes.protobuf,application/json")).unwrap(), Presentation::Plain);
         assert_eq!(presentation(&HeaderMap::new()).unwrap(), Presentation::Plain);
-        assert_eq!(presentation(&headers("application/vnd.kubernetes.protobuf")).unwrap_err().code_and_reason().0, 406);
+        assert_eq!(presentation(&headers("application/yaml")).unwrap_err().code_and_reason().0, 406);
+    }
+
+    #[test]
+    fn protobuf_is_preferred_only_where_it_stands_first_and_exists() {
+        for (accept, expected) in [
+            ("application/vnd.kubernetes.protobuf,application/json", true),
+            ("application/json, application/vnd.kubernetes.protobuf", false),
+            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json", false),
+            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json", true),
+            ("application/cbor,application/vnd.kubernetes.protobuf", true),
+            ("", false),
+        ] {
+            assert_eq!(prefers_protobuf(&headers(accept)), expected, "{accept}");
+        }
+        let sets = kinds::SetKind::Steadfast.resource();
+        assert_eq!(check(&headers("application/vnd.kubernetes.protobuf"), sets).unwrap_err().code_and_reason().0, 406);
+        check(&headers("application/vnd.kubernetes.protobuf,application/json"), sets).unwrap();
+        check(&headers("application/vnd.kubernetes.protobuf"), kinds::SetKind::Apps.resource()).unwrap();
     }
 
     #[test]

@@ -113,36 +113,46 @@ impl ListOptions {
     }
 
     fn list_errors(&self) -> Vec<FieldError> {
-        let path = Path::new("resourceVersionMatch");
         let mut errors = Vec::new();
-        if self.initial_events.is_some() {
-            errors.push(FieldError::forbidden(Path::new("sendInitialEvents"), "sendInitialEvents is forbidden for list"));
+        let mut forbid = |field: &str, why: &str| errors.push(FieldError::forbidden(Path::new(field), why));
+        if let Some(revision_match) = self.revision_match {
+            if self.revision.is_none() {
+                forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+            }
+            if self.continue_token.is_some() {
+                forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+            }
+            if revision_match == Match::Exact && self.revision == Some(0) {
+                forbid("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+            }
         }
-        match (self.revision_match, self.revision) {
-            (Some(_), _) if self.continue_token.is_some() => {
-                errors.push(FieldError::forbidden(path, "resourceVersionMatch is forbidden when continue is provided"));
-            }
-            (Some(_), None) => {
-                errors.push(FieldError::forbidden(path, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
-            }
-            (Some(Match::Exact), Some(0)) => {
-                errors.push(FieldError::forbidden(path, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
-            }
-            _ => {}
+        if self.initial_events.is_some() {
+            forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
         }
         errors
     }
 
     fn watch_errors(&self) -> Vec<FieldError> {
-        let path = Path::new("resourceVersionMatch");
-        match (self.initial_events, self.revision_match) {
-            (Some(_), None) => vec![FieldError::forbidden(path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")],
-            (Some(_), Some(Match::Exact)) => vec![FieldError::not_supported(path, "Exact", &["NotOlderThan"])],
-            (None, Some(_)) => {
-                vec![FieldError::forbidden(path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")]
-            }
-            _ => Vec::new(),
+        let path = || Path::new("resourceVersionMatch");
+        let is_newer = self.revision_match == Some(Match::NotOlderThan);
+        let mut errors = Vec::new();
+        if self.initial_events.is_some() && !is_newer {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            errors.push(FieldError::forbidden(path(), why));
         }
+        if self.revision_match.is_some() {
+            if self.initial_events.is_none() {
+                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                errors.push(FieldError::forbidden(path(), why));
+            }
+            if !is_newer {
+                errors.push(FieldError::not_supported(path(), "Exact", &["NotOlderThan"]));
+            }
+            if self.continue_token.is_some() {
+                errors.push(FieldError::forbidden(path(), "resourceVersionMatch is forbidden when continue is provided"));
+            }
+        }
+        errors
     }
 }
 
@@ -244,6 +254,28 @@ pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>, kind: &'static str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused_in_upstreams_words() {
+        let resource = kinds::registry::find("", "v1", "pods").unwrap();
+        let faults = |query: &str, watch: bool| match ListOptions::read(&Query::parse(query), resource, watch) {
+            Ok(_) => 0,
+            Err(ApiError::InvalidOptions { errors, .. }) => errors.len(),
+            Err(error) => panic!("{query}: {error}"),
+        };
+        for (query, in_list, in_watch) in [
+            ("resourceVersion=5&resourceVersionMatch=Exact", 0, 2),
+            ("resourceVersion=0&resourceVersionMatch=NotOlderThan", 0, 1),
+            ("resourceVersion=0&resourceVersionMatch=Exact", 1, 2),
+            ("resourceVersionMatch=Exact&continue=x", 2, 3),
+            ("sendInitialEvents=true", 1, 1),
+            ("sendInitialEvents=false&resourceVersionMatch=NotOlderThan", 2, 0),
+            ("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&continue=x", 3, 1),
+            ("resourceVersionMatch=Newest", 1, 1),
+        ] {
+            assert_eq!((faults(query, false), faults(query, true)), (in_list, in_watch), "{query}");
+        }
+    }
 
     #[test]
     fn pairs_are_decoded() {

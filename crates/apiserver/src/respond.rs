@@ -5,12 +5,13 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, WARNING};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY, WARNING};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde::Serialize;
 
 use crate::error::ApiError;
+use crate::protobuf;
 
 /// Why a response's body ended early.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -67,6 +68,27 @@ pub fn error(error: &ApiError) -> Response {
     response
 }
 
+/// The answer to who has the current state already.
+pub fn not_modified() -> Response {
+    let mut response = http::Response::new(full(""));
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}
+
+/// Whether the client has the state of this tag: one of those it names, or any.
+pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut known = known.flat_map(|value| value.split(',')).map(|one| one.trim().trim_start_matches("W/").trim_matches('"'));
+    known.any(|known| known == tag || known == "*")
+}
+
+/// Says which state this is.
+pub fn tag(response: &mut Response, tag: &str) {
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{tag}\"")) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+}
+
 /// Adds `Warning:` headers, each once.
 pub fn warn(response: &mut Response, warnings: &[String]) {
     for (index, warning) in warnings.iter().enumerate() {
@@ -87,9 +109,9 @@ pub fn compressed(response: Response, accepts: bool) -> Response {
     if !accepts || !large {
         return response;
     }
-    let (mut parts, body) = response.into_parts();
-    let Some(Ok(bytes)) = futures::FutureExt::now_or_never(body.collect()).map(|read| read.map(|read| read.to_bytes())) else {
-        return error(&ApiError::internal("a body that is there as a whole could not be read"));
+    let (mut parts, bytes) = match whole(response) {
+        Ok(taken) => taken,
+        Err(response) => return *response,
     };
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     // Writing to a Vec can't fail.
@@ -99,8 +121,70 @@ pub fn compressed(response: Response, accepts: bool) -> Response {
     http::Response::from_parts(parts, full(compressed))
 }
 
+/// Objects in JSON as protobuf; what has no form in it stays as it is, and so do streams.
+pub fn in_protobuf(response: Response) -> Response {
+    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|content_type| content_type == "application/json");
+    if !is_json {
+        return response;
+    }
+    let (mut parts, json) = match whole(response) {
+        Ok(taken) => taken,
+        Err(response) => return *response,
+    };
+    match protobuf::from_json(&json) {
+        Ok(Some(message)) => {
+            parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(protobuf::MEDIA_TYPE));
+            http::Response::from_parts(parts, full(message))
+        }
+        Ok(None) => http::Response::from_parts(parts, full(json)),
+        Err(error) => {
+            tracing::warn!(%error, "an answer has no form in protobuf");
+            http::Response::from_parts(parts, full(json))
+        }
+    }
+}
+
+/// Takes a body that is there as a whole; a stream is given back.
+fn whole(response: Response) -> Result<(http::response::Parts, Bytes), Box<Response>> {
+    use http_body::Body as _;
+    if response.body().size_hint().exact().is_none() {
+        return Err(Box::new(response));
+    }
+    let (parts, body) = response.into_parts();
+    match futures::FutureExt::now_or_never(body.collect()) {
+        Some(Ok(read)) => Ok((parts, read.to_bytes())),
+        _ => Err(Box::new(error(&ApiError::internal("a body that is there as a whole could not be read")))),
+    }
+}
+
 /// Whether the client takes gzip.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accepted.split(',').any(|one| one.split(';').next().unwrap_or_default().trim() == "gzip")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collected(response: Response) -> (HeaderMap, Bytes) {
+        let (parts, bytes) = whole(response).unwrap();
+        (parts.headers, bytes)
+    }
+
+    #[test]
+    fn objects_become_protobuf_and_everything_else_stays() {
+        let object = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#;
+        let (head, message) = collected(in_protobuf(json(StatusCode::OK, object)));
+        assert_eq!(head[CONTENT_TYPE], protobuf::MEDIA_TYPE);
+        assert!(message.starts_with(b"k8s\0"));
+        let status = error(&ApiError::bad_request("no"));
+        assert_eq!(collected(in_protobuf(status)).0[CONTENT_TYPE], protobuf::MEDIA_TYPE);
+        for text in [r#"{"openapi":"3.0.0"}"#, r#"{"apiVersion":"v1","kind":"Thing"}"#] {
+            let (head, body) = collected(in_protobuf(json(StatusCode::OK, text)));
+            assert_eq!((&head[CONTENT_TYPE], &body[..]), (&HeaderValue::from_static("application/json"), text.as_bytes()));
+        }
+        let table = in_protobuf(typed(StatusCode::OK, "text/plain", object));
+        assert_eq!(collected(table).0[CONTENT_TYPE], "text/plain");
+    }
 }

@@ -7,14 +7,18 @@ use kinds::{Resource, Scope};
 
 use crate::error::ApiError;
 use crate::field::{FieldError, Path};
+use crate::health::Question;
 use crate::patch::PatchType;
 use crate::query::{ApplyOptions, ListOptions, Query, WriteOptions, percent_decoded};
 
 /// What a request asks for.
 #[derive(Debug)]
 pub enum Route {
-    /// `/healthz`, `/livez`, `/readyz` and what is below them.
-    Health,
+    /// `/healthz`, `/livez`, `/readyz`, or one check below them.
+    Health {
+        question: Question,
+        check: String,
+    },
     Version,
     /// `/api`: the versions of the core group.
     CoreVersions,
@@ -29,6 +33,10 @@ pub enum Route {
     },
     /// `/openapi/v3`: which documents there are.
     OpenApiIndex,
+    /// `/openapi/v2`: everything in one document.
+    OpenApiWhole,
+    /// `/metrics`.
+    Metrics,
     /// `/openapi/v3/apis/apps/v1`.
     OpenApi {
         group: String,
@@ -95,7 +103,11 @@ pub fn parse(method: &Method, path: &str, query: &str, headers: &HeaderMap) -> R
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let reads = matches!(*method, Method::GET | Method::HEAD);
     let route = match segments.as_slice() {
-        ["healthz" | "livez" | "readyz", ..] => Route::Health,
+        ["healthz", check @ ..] => Route::Health { question: Question::Healthy, check: check.join("/") },
+        ["livez", check @ ..] => Route::Health { question: Question::Alive, check: check.join("/") },
+        ["readyz", check @ ..] => Route::Health { question: Question::Ready, check: check.join("/") },
+        ["metrics"] => Route::Metrics,
+        ["openapi", "v2"] => Route::OpenApiWhole,
         ["version"] => Route::Version,
         ["api"] => Route::CoreVersions,
         ["apis"] => Route::Groups,

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::context::Shared;
 use crate::error::ApiError;
 use crate::expiry;
+use crate::metrics::Metrics;
 use crate::respond::Response;
 use crate::serve;
 use crate::service::{Caller, Service};
@@ -36,7 +37,8 @@ impl Server {
         tokio::spawn(expiry::run(Arc::clone(&store), closing.clone()));
         let closes = Arc::new(closing.clone().drop_guard());
         let authority = Authority::new(Arc::clone(&store));
-        let shared = Arc::new(Shared { store, config, admission, authenticator, authority, closing: closing.clone() });
+        let shared =
+            Arc::new(Shared { store, config, admission, authenticator, authority, metrics: Metrics::default(), closing: closing.clone() });
         auth::begin(&shared, closing).await?;
         Ok(Self { service: Service::new(shared), _closes: closes })
     }

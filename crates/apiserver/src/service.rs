@@ -12,10 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::auth::{Identity, impersonation};
 use crate::context::{Context, Shared};
 use crate::error::ApiError;
+use crate::metrics::{Measured, Subject};
 use crate::respond::{self, Response};
 use crate::route::{self, Call, Route, Verb};
 use crate::streams::Takeover;
-use crate::{discovery, openapi, reviews, streams, verbs};
+use crate::{discovery, health, media, metrics, openapi, reviews, streams, verbs};
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -55,10 +56,9 @@ impl Service {
                 (!loopback || self.shared.config.limits.local_compression) && respond::accepts_gzip(&parts.headers)
             }
         };
-        match self.answer(parts, body, caller).await {
-            Ok(response) => respond::compressed(response, gzip),
-            Err(error) => respond::error(&error),
-        }
+        let protobuf = media::prefers_protobuf(&parts.headers);
+        let response = self.answer(parts, body, caller).await.unwrap_or_else(|error| respond::error(&error));
+        respond::compressed(if protobuf { respond::in_protobuf(response) } else { response }, gzip)
     }
 
     async fn answer<B>(&self, mut parts: Parts, body: B, caller: Caller) -> Result<Response, ApiError>
@@ -80,20 +80,34 @@ impl Service {
             }
             route => route?,
         };
-        self.shared.authority.authorize(&user, &route, parts.method.as_str(), path).await?;
+        let mut measured = Measured::begin(&self.shared, Subject::of(&route, is_long(&route)));
+        let response = self.serve(&mut parts, body, &caller, &user, &route).await.unwrap_or_else(|error| respond::error(&error));
+        measured.answered(response.status());
+        // A long request is under way for as long as its body is.
+        Ok(if is_long(&route) { holding(response, measured) } else { response })
+    }
+
+    /// Serves a request of a known user with a known route, if they may.
+    async fn serve<B>(&self, parts: &mut Parts, body: B, caller: &Caller, user: &Identity, route: &Route) -> Result<Response, ApiError>
+    where
+        B: http_body::Body + Send,
+        B::Data: Send,
+        B::Error: Into<respond::BodyError>,
+    {
+        self.shared.authority.authorize(user, route, parts.method.as_str(), parts.uri.path()).await?;
         let takeover = match caller {
             Caller::InProcess(_) => Some(Takeover::Direct),
             Caller::Network { .. } => parts.extensions.remove().map(Takeover::Connection),
         };
-        let permit = self.permit(&route, &caller).await?;
-        if is_long(&route) {
-            let response = self.dispatch(&parts, &user, &route, Bytes::new(), takeover).await?;
+        let permit = self.permit(route, caller).await?;
+        if is_long(route) {
+            let response = self.dispatch(parts, user, route, Bytes::new(), takeover).await?;
             return Ok(holding(response, permit));
         }
         let limit = self.shared.config.limits.request;
         let answer = async {
             let body = self.read(&parts.headers, body).await?;
-            self.dispatch(&parts, &user, &route, body, None).await
+            self.dispatch(parts, user, route, body, None).await
         };
         let late = |_| ApiError::Timeout { message: format!("request did not complete within {} s", limit.as_secs()) };
         tokio::time::timeout(limit, answer).await.map_err(late)?
@@ -142,21 +156,27 @@ impl Service {
         takeover: Option<Takeover>,
     ) -> Result<Response, ApiError> {
         let context = Context { shared: &self.shared, user, headers: &parts.headers };
+        let query = parts.uri.query().unwrap_or_default();
         match route {
-            Route::Health => Ok(respond::typed(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
+            Route::Health { question, check } => health::answer(&self.shared, *question, check, query).await,
+            Route::Metrics => metrics::answer(&self.shared).await,
+            Route::OpenApiWhole => Ok(openapi::whole(&parts.headers)),
             Route::Version => Ok(discovery::version()),
             Route::CoreVersions => discovery::core_versions(&parts.headers),
             Route::Groups => discovery::groups(&parts.headers),
             Route::Group(group) => discovery::group(group),
             Route::Resources { group, version } => discovery::resources(group, version),
             Route::OpenApiIndex => Ok(openapi::index()),
-            Route::OpenApi { group, version } => openapi::document(group, version),
+            Route::OpenApi { group, version } => openapi::document(group, version, query, &parts.headers),
             Route::Review { review, namespace } => reviews::run(&context, review, namespace, &body).await,
             Route::TokenKeys => Ok(self.token_keys(parts.uri.path())),
             Route::Object(call) => match call.subresource {
                 Some(Subresource::Log) => streams::log(&context, call).await,
                 Some(Subresource::Exec) => streams::exec(&context, call, &parts.method, takeover).await,
-                _ => verbs::run(&context, call, body).await,
+                _ => {
+                    media::check(&parts.headers, call.resource)?;
+                    verbs::run(&context, call, body).await
+                }
             },
         }
     }
@@ -180,11 +200,11 @@ fn is_long(route: &Route) -> bool {
     matches!(route, Route::Object(Call { verb: Verb::Watch(_), .. } | Call { subresource: Some(Subresource::Log | Subresource::Exec), .. }))
 }
 
-/// Keeps the permit for as long as the response's body is there.
-fn holding(response: Response, permit: OwnedSemaphorePermit) -> Response {
+/// Keeps something for as long as the response's body is there.
+fn holding(response: Response, kept: impl Send + 'static) -> Response {
     response.map(|body| {
         let held = body.map_frame(move |frame| {
-            let _held = &permit;
+            let _held = &kept;
             frame
         });
         held.boxed_unsync()

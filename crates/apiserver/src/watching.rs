@@ -1,7 +1,7 @@
 //! One watch: the stream of events a client receives. Events are encoded once for all plain watchers; what a client does not
 //! take is kept nowhere but in the store's bounded backlog, and when that is exceeded the watch ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Shared;
 use crate::error::ApiError;
 use crate::present::{self, Form};
+use crate::protobuf;
 use crate::query::ListOptions;
 use crate::random;
 use crate::selection::Selection;
@@ -29,6 +30,47 @@ pub struct Subject {
     pub resource: &'static Resource,
     pub selection: Selection,
     pub form: Form,
+    pub framing: Framing,
+}
+
+/// How events follow each other on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// A line of JSON each.
+    Json,
+    /// A message each, with its length before it.
+    Protobuf,
+}
+
+impl Framing {
+    /// The media type of a stream of events.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        }
+    }
+
+    /// One event. `None` if the object has no form in protobuf.
+    fn event(self, kind: &str, object: &[u8]) -> Option<Bytes> {
+        match self {
+            Self::Json => Some(framed(kind, object)),
+            Self::Protobuf => protobuf::event(kind, object),
+        }
+    }
+
+    /// The event that says why a watch ends.
+    pub fn error(self, error: &ApiError) -> Bytes {
+        self.event("ERROR", &serde_json::to_vec(&error.status()).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Where all watchers of a commit find what the first of them has encoded.
+    fn shared(self, event: &Event) -> &OnceLock<Bytes> {
+        match self {
+            Self::Json => &event.frame,
+            Self::Protobuf => &event.binary,
+        }
+    }
 }
 
 /// How far a watch has come.
@@ -133,7 +175,7 @@ impl Watching {
             Wake::Message(Err(error)) => {
                 self.stage = Stage::Ended;
                 match error {
-                    WatchError::Compacted { .. } => Some(error_frame(&failure(&error))),
+                    WatchError::Compacted { .. } => Some(self.subject.framing.error(&failure(&error))),
                     WatchError::TooSlow { .. } | WatchError::Closed => None,
                 }
             }
@@ -177,15 +219,19 @@ impl Subject {
         // Everybody sees the same unless the object has just entered or left this selection.
         let shared = self.form.is_plain() && std::ptr::eq(self.resource, self.resource.stored()) && kind == plain_kind(event);
         if shared {
-            return Some(event.frame.get_or_init(|| framed(kind, document.json())).clone());
+            if let Some(frame) = self.framing.shared(event).get() {
+                return Some(frame.clone());
+            }
+            let frame = self.frame(kind, document.json(), columns)?;
+            return Some(self.framing.shared(event).get_or_init(|| frame).clone());
         }
         self.frame(kind, document.json(), columns)
     }
 
     fn frame(&self, kind: &str, json: &Bytes, columns: bool) -> Option<Bytes> {
         match present::object(self.resource, json, self.form, columns) {
-            Ok(object) => Some(framed(kind, &object)),
-            Err(error) => Some(error_frame(&error)),
+            Ok(object) => self.framing.event(kind, &object),
+            Err(error) => Some(self.framing.error(&error)),
         }
     }
 
@@ -198,7 +244,7 @@ impl Subject {
             true => json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata}),
             false => self.transformed_bookmark(metadata),
         };
-        framed("BOOKMARK", object.to_string().as_bytes())
+        self.framing.event("BOOKMARK", object.to_string().as_bytes()).unwrap_or_default()
     }
 
     fn transformed_bookmark(&self, metadata: serde_json::Value) -> serde_json::Value {
@@ -238,11 +284,6 @@ fn framed(kind: &str, object: &[u8]) -> Bytes {
     frame.put_slice(object);
     frame.put_slice(b"}\n");
     frame.freeze()
-}
-
-/// The event that says why a watch ends.
-pub fn error_frame(error: &ApiError) -> Bytes {
-    framed("ERROR", &serde_json::to_vec(&error.status()).unwrap_or_default())
 }
 
 /// What the store's refusal means to the client.

@@ -25,7 +25,7 @@ pub const IN_PLACE_UPDATE: &str = "steadfast.dev/in-place-update";
 const DEFAULT_PROGRESS_DEADLINE: u32 = 600;
 
 /// What a set asks for. What it doesn't mention, or mentions in a way that can't be read, is as by default.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Extensions {
     /// In seconds.
     pub progress_deadline: u32,
@@ -217,7 +217,7 @@ mod tests {
             (UPDATE_ORDER, "a=b c", "\"b c\" in \"a=b c\" can't be the value of a label"),
             (RESERVED_ORDINALS, "5-3", "the range 5-3 ends before it begins"),
             (PAUSED, "", "must be 'true' or 'false'"),
-            (PRE_DELETE, "{}", "exec.command: Required value"),
+            (PRE_DELETE, "{}", "must have exec or job"),
         ];
         for (annotation, value, reason) in cases {
             let malformed = Malformed { annotation, value: value.to_owned(), reason: reason.to_owned() };

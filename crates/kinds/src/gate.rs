@@ -6,9 +6,13 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
+
+mod job;
+
+pub use job::{HOOK_FOR, hook_labels};
 
 /// On the set: the gate.
 pub const PRE_DELETE: &str = "steadfast.dev/pre-delete";
@@ -55,7 +59,7 @@ pub enum OnTimeout {
 }
 
 /// What a set asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Gate {
     pub hook: Hook,
     /// In which the hook has to succeed.
@@ -64,10 +68,18 @@ pub struct Gate {
     pub on_timeout: OnTimeout,
 }
 
+/// What prepares a pod for its end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Hook {
+    Exec(Command),
+    /// A pod of its own, run to its end.
+    Job(Box<PodTemplateSpec>),
+}
+
 /// A command in a container of the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Hook {
+pub struct Command {
     /// The first one if it is not named.
     pub container: Option<String>,
     pub command: Vec<String>,
@@ -76,8 +88,8 @@ pub struct Hook {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
-    exec: Option<Hook>,
-    job: Option<serde_json::Value>,
+    exec: Option<Command>,
+    job: Option<job::Job>,
     timeout_seconds: Option<u32>,
     on: Option<Vec<Reason>>,
     on_timeout: Option<OnTimeout>,
@@ -90,10 +102,13 @@ impl Gate {
     /// Says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let written: Written = serde_json::from_str(text).map_err(|error| format!("must be a gate in JSON: {error}"))?;
-        if written.job.is_some() {
-            return Err("job: a hook that is a Job is not supported; name a command with exec".to_owned());
-        }
-        let hook = written.exec.filter(|exec| !exec.command.is_empty()).ok_or("exec.command: Required value")?;
+        let hook = match (written.exec, written.job) {
+            (Some(_), Some(_)) => return Err("must have exec or job, not both".to_owned()),
+            (None, None) => return Err("must have exec or job".to_owned()),
+            (Some(exec), None) if exec.command.is_empty() => return Err("exec.command: Required value".to_owned()),
+            (Some(exec), None) => Hook::Exec(exec),
+            (None, Some(job)) => Hook::Job(Box::new(job.into_template()?)),
+        };
         let seconds = written.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT);
         if !(1..=LONGEST_TIMEOUT).contains(&seconds) {
             return Err(format!("timeoutSeconds: must be from 1 to {LONGEST_TIMEOUT}"));
@@ -212,11 +227,13 @@ mod tests {
     #[test]
     fn what_a_gate_leaves_out_is_as_by_default() {
         let short = gate(r#"{"exec":{"command":["leave"]}}"#);
-        assert_eq!((short.timeout.as_secs(), short.on_timeout, short.hook.container.clone()), (60, OnTimeout::Wait, None));
+        assert_eq!((short.timeout.as_secs(), short.on_timeout), (60, OnTimeout::Wait));
+        assert_eq!(short.hook, Hook::Exec(Command { container: None, command: vec!["leave".to_owned()] }));
         assert!([Reason::Update, Reason::ScaleDown, Reason::Eviction].iter().all(|reason| short.holds(*reason)));
         let long = r#"{"exec":{"container":"a","command":["x","y"]},"timeoutSeconds":5,"on":["ScaleDown"],"onTimeout":"Proceed"}"#;
         let long = gate(long);
-        assert_eq!((long.timeout.as_secs(), long.on_timeout, long.hook.container.as_deref()), (5, OnTimeout::Proceed, Some("a")));
+        assert_eq!((long.timeout.as_secs(), long.on_timeout), (5, OnTimeout::Proceed));
+        assert!(matches!(&long.hook, Hook::Exec(Command { container: Some(name), .. }) if name == "a"));
         assert!(long.holds(Reason::ScaleDown) && !long.holds(Reason::Update));
     }
 
@@ -224,9 +241,10 @@ mod tests {
     fn what_is_wrong_with_a_gate_is_told_by_name() {
         for (text, reason) in [
             ("leave", "must be a gate in JSON"),
-            ("{}", "exec.command: Required value"),
+            ("{}", "must have exec or job"),
+            (r#"{"exec":{"command":["a"]},"job":{"template":{}}}"#, "must have exec or job, not both"),
             (r#"{"exec":{"command":[]}}"#, "exec.command: Required value"),
-            (r#"{"job":{"template":{}}}"#, "job: a hook that is a Job is not supported"),
+            (r#"{"job":{}}"#, "missing field `template`"),
             (r#"{"exec":{"command":["a"]},"timeoutSeconds":0}"#, "timeoutSeconds: must be from 1 to 86400"),
             (r#"{"exec":{"command":["a"]},"on":["Delete"]}"#, "unknown variant `Delete`"),
             (r#"{"exec":{"command":["a"]},"retries":1}"#, "unknown field `retries`"),

@@ -4,7 +4,6 @@
 //! This crate knows no clock, no I/O and no async runtime.
 
 pub mod columns;
-pub mod definition;
 pub mod extensions;
 pub mod gate;
 pub mod managed_fields;
@@ -15,6 +14,9 @@ pub mod ordinals;
 pub mod quantity;
 pub mod registry;
 pub mod reviews;
+mod schema_name;
+#[cfg(feature = "schemas")]
+pub mod schemas;
 pub mod selector;
 mod set_kind;
 

@@ -5,7 +5,6 @@ use std::fmt;
 
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -75,26 +74,43 @@ impl dyn Object {
 /// An object of the kind that was asked for, or what the text has instead.
 pub type Decoded = Result<Box<dyn Object>, serde_json::Error>;
 
-/// How one kind is read from the wire, and what its schema is.
+/// What every kind's own type can do.
+#[cfg(not(feature = "schemas"))]
+pub trait Kind: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static {}
+#[cfg(not(feature = "schemas"))]
+impl<T> Kind for T where T: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static {}
+
+/// What every kind's own type can do: describe itself, too.
+#[cfg(feature = "schemas")]
+pub trait Kind:
+    Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + schemars::JsonSchema + Clone + fmt::Debug + Send + Sync + 'static
+{
+}
+#[cfg(feature = "schemas")]
+impl<T> Kind for T where
+    T: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + schemars::JsonSchema + Clone + fmt::Debug + Send + Sync + 'static
+{
+}
+
+/// How one kind is read from the wire, and the name of its schema.
 #[derive(Clone, Copy)]
 pub struct Codec {
     /// Reads an object from JSON text; fields the kind does not have are dropped.
     pub from_json: fn(&[u8]) -> Decoded,
     /// The name of the kind's schema, for example `io.k8s.api.core.v1.Pod`.
-    pub schema_name: fn() -> String,
+    pub schema_name: &'static str,
     /// Adds the kind's schema and all it refers to to a generator.
-    pub schema: fn(&mut SchemaGenerator) -> Schema,
+    #[cfg(feature = "schemas")]
+    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
 }
 
 impl Codec {
-    /// The codec of a generated type.
-    pub const fn of<T>() -> Self
-    where
-        T: Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + JsonSchema + Clone + fmt::Debug + Send + Sync + 'static,
-    {
+    /// The codec of a generated type whose schema has this name.
+    pub const fn of<T: Kind>(schema_name: &'static str) -> Self {
         Self {
             from_json: |json| Ok(Box::new(serde_json::from_slice::<T>(json)?)),
-            schema_name: || T::schema_name().into_owned(),
+            schema_name,
+            #[cfg(feature = "schemas")]
             schema: |generator| generator.subschema_for::<T>(),
         }
     }
@@ -108,6 +124,6 @@ impl Codec {
 
 impl fmt::Debug for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&(self.schema_name)())
+        f.write_str(self.schema_name)
     }
 }

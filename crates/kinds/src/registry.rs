@@ -16,6 +16,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 
 use crate::columns::{self, Printer};
 use crate::object::Codec;
+use crate::schema_name as schema;
 use crate::set_kind::{STEADFAST_CODEC, STEADFAST_GROUP};
 
 /// Whether objects of a resource live in a namespace.
@@ -160,7 +161,11 @@ macro_rules! row {
             returns_deleted: row!(@or $($returns)?, false),
             fields: row!(@or $($fields)?, &[]),
             printer: row!(@or $(&columns::$printer)?, &columns::PLAIN),
-            codec: Codec::of::<$type>(),
+            codec: Codec::of::<$type>({
+                const PARTS: [&str; 6] = schema::parts($group, $version, <$type as k8s_openapi::Resource>::KIND);
+                const NAME: [u8; schema::length(&PARTS)] = schema::joined(&PARTS);
+                schema::text(&NAME)
+            }),
         }
     };
     (@or , $default:expr) => { $default };

@@ -3,11 +3,9 @@
 //! A set of our group has the shape of a StatefulSet. To every rule it *is* one: only on the wire its group differs.
 
 use std::any::Any;
-use std::borrow::Cow;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use crate::object::{Codec, Object};
@@ -122,22 +120,13 @@ impl Object for SteadfastSet {
 /// Reads and describes sets of our own group, with the reading code of StatefulSets.
 pub(crate) const STEADFAST_CODEC: Codec = Codec {
     from_json: |json| Ok(Box::new(SteadfastSet(SetKind::Steadfast.read(json)?))),
-    schema_name: || Described::schema_name().into_owned(),
-    schema: |generator| generator.subschema_for::<Described>(),
+    schema_name: STEADFAST_SCHEMA,
+    #[cfg(feature = "schemas")]
+    schema: |generator| generator.subschema_for::<crate::schemas::SteadfastSet>(),
 };
 
 /// The schema of a StatefulSet under a name of its own.
-struct Described;
-
-impl JsonSchema for Described {
-    fn schema_name() -> Cow<'static, str> {
-        "dev.steadfast.apps.v1.StatefulSet".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        StatefulSet::json_schema(generator)
-    }
-}
+pub(crate) const STEADFAST_SCHEMA: &str = "dev.steadfast.apps.v1.StatefulSet";
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! What is explored.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use kinds::gate::PRE_DELETE;
 use serde_json::{Value, json};
 
 use crate::walk::Dice;
@@ -175,7 +176,18 @@ fn of_policy(parallel: bool, faults: u8) -> Vec<Configuration> {
     all.push(with("min-ready", &form(None, 5), vec![vec![Change::Image("v2")], vec![Change::Scale(3)]], faults));
     all.push(with("recreate", &form(Some((true, true)), 0), vec![vec![Change::Recreate], vec![Change::Image("v2")]], faults));
     all.push(with("start", &form(Some((false, true)), 0), vec![vec![Change::Start(1), Change::Start(0)]], faults));
+    all.push(gated(&form(None, 0), faults));
     all
+}
+
+/// A set whose pods go after a hook, which is a pod. Wishes come and go.
+fn gated(form: &Form, faults: u8) -> Configuration {
+    let changes = vec![vec![Change::Image("v2"), Change::Image("v1")], vec![Change::Scale(1), Change::Scale(2)]];
+    let mut gated = with("gate", form, changes, faults);
+    let gate = json!({"job": {"template": {"spec": {"containers": [{"name": "leave", "image": "tools"}]}}}});
+    gated.set.metadata.annotations = Some([(PRE_DELETE.to_owned(), gate.to_string())].into());
+    gated.kinds = vec![Fault::Crash, Fault::Delete];
+    gated
 }
 
 /// Two changes of the template of two replicas, and nothing else.

@@ -161,6 +161,8 @@ fn kind_of(action: &Action) -> Kind {
         | Action::UpdatePod { .. }
         | Action::MarkPod { .. }
         | Action::RunGate { .. }
+        | Action::CreateHookPod { .. }
+        | Action::DeleteHookPod { .. }
         | Action::UpdateInPlace { .. }
         | Action::DeletePod { .. } => Kind::Pods,
     }

@@ -10,7 +10,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use plan::forecast::World;
-use plan::statefulset::Observed;
+use plan::statefulset::{Observed, is_hook_pod};
 
 use crate::Configuration;
 use crate::canonical::{self, Sum};
@@ -109,6 +109,7 @@ impl State {
             claims: Default::default(),
             revisions: Vec::new(),
             running_hooks: Default::default(),
+            hook_pods: Default::default(),
         };
         let mut world = World::new(observed, Timestamp::UNIX_EPOCH);
         canonical::set(&mut world.set);
@@ -123,13 +124,16 @@ impl State {
         let set = views.set.as_ref().unwrap_or(&world.set);
         let is_foreign = |owner: &OwnerReference| owner.controller == Some(true) && Some(&owner.uid) != set.metadata.uid.as_ref();
         let is_own = |pod: &&Arc<Pod>| !pod.metadata.owner_references.iter().flatten().any(is_foreign);
+        let pods = || views.pods.as_ref().unwrap_or(&world.pods).values();
+        let name = set.metadata.name.as_deref().unwrap_or_default();
         Observed {
             kind: Default::default(),
             set: set.clone(),
-            pods: views.pods.as_ref().unwrap_or(&world.pods).values().filter(is_own).cloned().collect(),
+            pods: pods().filter(is_own).cloned().collect(),
             claims: views.claims.as_ref().unwrap_or(&world.claims).clone().into_iter().collect(),
             revisions: views.revisions.as_ref().unwrap_or(&world.revisions).values().cloned().collect(),
             running_hooks: Default::default(),
+            hook_pods: pods().filter(|pod| is_hook_pod(name, pod)).cloned().collect(),
         }
     }
 

@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use controllers::election::{self, Candidacy};
 use controllers::roster::{Controller, Parts};
-use kinds::{SetKind, definition};
+use kinds::SetKind;
 use kube::{Client, Config};
 use plan::election::Timing;
+use schemas::definition;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 

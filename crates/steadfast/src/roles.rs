@@ -70,7 +70,7 @@ mod tests {
             let fits = |rule: &&Value| rule["apiGroups"] == json!([group]) && rule["resources"] == json!([resource]);
             rules.iter().filter(fits).map(|rule| rule["verbs"].clone()).collect::<Vec<_>>()
         };
-        assert_eq!(verbs("apps.steadfast.dev", "statefulsets"), [json!(["get", "list", "watch"])]);
+        assert_eq!(verbs("apps.steadfast.dev", "statefulsets"), [json!(["get", "list", "update", "watch"])]);
         assert_eq!(verbs("", "pods"), [json!(["create", "delete", "list", "patch", "update", "watch"])]);
         assert_eq!((verbs("apps", "statefulsets"), verbs("", "secrets")), (vec![], vec![]));
         assert_eq!(objects[3]["rules"][1]["resourceNames"], json!(["steadfast"]));

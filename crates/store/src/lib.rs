@@ -135,6 +135,8 @@ pub struct Event {
     pub previous: Option<Document>,
     /// For the server: the event as watchers receive it, encoded by the first who needs it.
     pub frame: OnceLock<Bytes>,
+    /// The same for watchers who read another encoding.
+    pub binary: OnceLock<Bytes>,
 }
 
 /// One message of a watch.

@@ -4,12 +4,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::RwLock;
 
 use store::embedded::{Embedded, OpenError, Options};
 use store::{Change, Draft, Expected, FIRST_REVISION, Range, Revision, Store, WatchError};
 use tempfile::TempDir;
 
+/// Held while a program is started: until it runs, it has copies of this process's files, and so of the locks on them.
+static STARTING: RwLock<()> = RwLock::new(());
+
 fn open(dir: &Path) -> Result<Embedded, OpenError> {
+    let _nobody_starts = STARTING.read().unwrap();
     Embedded::open(dir, Options::default())
 }
 
@@ -333,6 +338,7 @@ struct SmallDisk(TempDir);
 impl SmallDisk {
     fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
+        let _starting = STARTING.write().unwrap();
         let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "store-test"]).arg(dir.path()).output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self(dir)),
@@ -345,6 +351,7 @@ impl SmallDisk {
 
     fn remount(&self, mebibytes: u32) {
         let size = format!("remount,size={mebibytes}m");
+        let _starting = STARTING.write().unwrap();
         let done = std::process::Command::new("mount").args(["-o", &size]).arg(self.0.path()).status().unwrap();
         assert!(done.success());
     }
@@ -352,6 +359,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
+        let _starting = STARTING.write().unwrap();
         let unmounted = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status();
         assert!(unmounted.is_ok_and(|status| status.success()));
     }

@@ -93,6 +93,7 @@ impl Objects {
             claims: self.claims.clone(),
             revisions: self.revisions.values().cloned().collect(),
             running_hooks: Default::default(),
+            hook_pods: Default::default(),
         })
     }
 

@@ -59,7 +59,7 @@ impl Cluster {
         let mut tasks = control(&manager, &informers, |user| server.client(user, &[]));
         // Made-up nodes and volumes are of no node that there is.
         let kubelet = admin.clone();
-        tasks.spawn(run_pods(kubelet.clone(), informers.clone()));
+        tasks.spawn(run_pods(kubelet.clone(), informers.clone(), commands.clone()));
         tasks.spawn(make_volumes(kubelet, informers.clone()));
         Self { admin, informers, commands, _server: server, _tasks: tasks, _dir: dir }
     }
@@ -100,24 +100,29 @@ fn control(manager: &Client, informers: &Informers, client_of: impl Fn(&str) -> 
     tasks
 }
 
-/// Makes bound pods ready at once, each at an address of its own, and ends those that are to go.
-async fn run_pods(client: Client, informers: Informers) {
+/// Makes bound pods ready at once, each at an address of its own, and ends those that are to go. Hooks end as the test says.
+async fn run_pods(client: Client, informers: Informers, commands: node::Commands) {
     let mut pods = informers.pods.subscribe();
     loop {
         for pod in pods.changes().await.into_iter().filter_map(|change| change.new) {
             if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
-                run_pod(&client, &pod).await;
+                run_pod(&client, &pod, &commands).await;
             }
         }
     }
 }
 
-async fn run_pod(client: &Client, pod: &Pod) {
+async fn run_pod(client: &Client, pod: &Pod, commands: &node::Commands) {
     let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap());
     let name = pod.name_any();
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if pod.metadata.deletion_timestamp.is_some() {
         let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
+    } else if pod.labels().contains_key("steadfast.dev/hook-for") {
+        if phase == Some("Pending") {
+            let patch = Patch::Strategic(json!({"status": commands.end(pod)}));
+            api.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
+        }
     } else if phase != Some("Running") || pod.status.as_ref().and_then(|status| status.observed_generation) != pod.metadata.generation {
         let address = format!("10.0.0.{}", name.rsplit('-').next().unwrap());
         let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);

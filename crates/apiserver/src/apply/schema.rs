@@ -41,8 +41,7 @@ const KEY_DEFAULTS: &[(&str, &str)] = &[("protocol", "\"TCP\"")];
 impl Schema {
     /// The schema of a resource's objects.
     pub fn of(resource: &Resource) -> Self {
-        let name = (resource.codec.schema_name)();
-        shape::object(&name).map_or(Self::Leaf, |(name, fields)| Self::Object { name, fields })
+        shape::object(resource.codec.schema_name).map_or(Self::Leaf, |(name, fields)| Self::Object { name, fields })
     }
 
     fn of_shape(shape: &'static Shape, rule: Option<&'static Rule>) -> Self {

@@ -1,18 +1,16 @@
 //! Which value has the wrong type, in the words of upstream's decoder. Looked for only after decoding has failed.
 
 use kinds::Resource;
-use schemars::SchemaGenerator;
+use schemas::reference;
 use serde_json::{Map, Value};
 
 /// Names the first value whose type does not fit the schema; failing that, says what the decoder said.
 pub fn explain(resource: &Resource, json: &[u8], error: &serde_json::Error) -> String {
-    let mut generator = SchemaGenerator::default();
-    (resource.codec.schema)(&mut generator);
-    let schemas = generator.definitions();
-    let schema_name = (resource.codec.schema_name)();
+    let schemas = schemas::bare();
+    let schema_name = resource.codec.schema_name;
     let found = serde_json::from_slice::<Value>(json).ok().and_then(|object| {
-        let place = Place { go_struct: short(&schema_name), path: String::new() };
-        mismatch(&object, schemas.get(&schema_name)?, schemas, &place)
+        let place = Place { go_struct: short(schema_name), path: String::new() };
+        mismatch(&object, schemas.get(schema_name)?, &schemas, &place)
     });
     found.unwrap_or_else(|| format!("json: {error}"))
 }
@@ -78,10 +76,6 @@ fn words(value: &Value, go_type: &str, place: &Place) -> String {
         Value::Null => "null".to_owned(),
     };
     format!("json: cannot unmarshal {found} into Go struct field {}.{} of type {go_type}", place.go_struct, place.path)
-}
-
-fn reference(schema: &Value) -> Option<&str> {
-    schema.get("$ref")?.as_str()?.rsplit('/').next()
 }
 
 fn short(schema_name: &str) -> String {

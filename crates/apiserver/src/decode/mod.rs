@@ -6,15 +6,14 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use kinds::reviews::Review;
 use kinds::{Object, Resource};
-use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::ApiError;
+use crate::protobuf;
 use crate::query::FieldValidation;
 
 mod mismatch;
-mod protobuf;
 mod scan;
 mod yaml;
 
@@ -27,16 +26,17 @@ pub struct Decoded {
 
 /// Reads a body as its content type says.
 pub fn body(resource: &'static Resource, headers: &HeaderMap, body: &[u8], validation: FieldValidation) -> Result<Decoded, ApiError> {
-    json(resource, &as_json(&(resource.codec.schema_name)(), headers, body)?, validation)
+    let message = || resource.codec.schema_name.strip_prefix("io.k8s.");
+    json(resource, &as_json(message, headers, body)?, validation)
 }
 
-/// The body as JSON text, whatever format it came in.
-fn as_json<'a>(schema: &str, headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, ApiError> {
+/// The body as JSON text, whatever format it came in; `message` names what it is in protobuf, if it can come in that.
+fn as_json<'a>(message: impl Fn() -> Option<&'static str>, headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, ApiError> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match content_type.split(';').next().unwrap_or_default().trim() {
         "" | "application/json" | "*/*" => Ok(Cow::Borrowed(body)),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml::to_json(body).map(Cow::Owned),
-        "application/vnd.kubernetes.protobuf" => protobuf::to_json(schema, body).map(Cow::Owned),
+        protobuf::MEDIA_TYPE if message().is_some() => protobuf::to_json(message().unwrap_or_default(), body).map(Cow::Owned),
         other => Err(ApiError::UnsupportedMediaType {
             message: format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, \
@@ -90,14 +90,14 @@ pub fn configuration(resource: &'static Resource, body: &[u8], validation: Field
 }
 
 /// The same as a JSON tree, for who has to look at its type first.
-pub fn plain_json<T: JsonSchema>(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, ApiError> {
-    serde_json::from_slice(&as_json(&T::schema_name(), headers, body)?)
+pub fn plain_json(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, ApiError> {
+    serde_json::from_slice(&as_json(|| protobuf::name_of(kind), headers, body)?)
         .map_err(|error| ApiError::bad_request(format!("couldn't get version/kind of the {kind}; json parse error: {error}")))
 }
 
 /// Reads the options in a delete request's body, or other objects that no resource stands for.
-pub fn plain<T: DeserializeOwned + JsonSchema>(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(&as_json(&T::schema_name(), headers, body)?)
+pub fn plain<T: DeserializeOwned>(kind: &str, headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(&as_json(|| protobuf::name_of(kind), headers, body)?)
         .map_err(|error| ApiError::bad_request(format!("{kind} in version \"v1\" cannot be handled as a {kind}: json: {error}")))
 }
 
@@ -105,7 +105,7 @@ pub fn plain<T: DeserializeOwned + JsonSchema>(kind: &str, headers: &HeaderMap, 
 pub fn review(review: &Review, headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> {
     let unreadable = |error: String| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"));
     let value: Value =
-        serde_json::from_slice(&as_json(&review.schema_name(), headers, body)?).map_err(|error| unreadable(error.to_string()))?;
+        serde_json::from_slice(&as_json(|| review.schema_name(), headers, body)?).map_err(|error| unreadable(error.to_string()))?;
     let (kind, version) = (value.get("kind").and_then(Value::as_str), value.get("apiVersion").and_then(Value::as_str));
     let differs = |said: Option<&str>, expected: &str| said.is_some_and(|said| !said.is_empty() && said != expected);
     if !value.is_object() {

@@ -1,117 +1,240 @@
-//! The paths of the resources and what can be done on each.
+//! The paths of the resources and what can be done on each, in no version of OpenAPI yet.
 
 use kinds::Resource;
-use serde_json::{Map, Value, json};
+use kinds::registry::Subresource;
 
-use super::schemas::{kind_mark, reference};
+use crate::discovery::{response_kind, subresource_verbs};
 
-/// Query parameters of operations that write.
-const WRITE: &[(&str, &str)] = &[
-    ("dryRun", "All: check and answer as if it were done, but do nothing."),
-    ("fieldManager", "Who writes."),
-    ("fieldValidation", "What to do about unknown and repeated fields: Ignore, Warn or Strict."),
-];
-/// Query parameters of operations on collections.
-const LIST: &[(&str, &str)] = &[
-    ("allowWatchBookmarks", "Send bookmarks in a watch."),
-    ("continue", "Where the page before ended."),
-    ("fieldSelector", "Select by fields."),
-    ("labelSelector", "Select by labels."),
-    ("limit", "Objects of a page at most."),
-    ("resourceVersion", "The state that is asked for."),
-    ("resourceVersionMatch", "How that is meant: Exact or NotOlderThan."),
-    ("sendInitialEvents", "Begin a watch with what is there."),
-    ("timeoutSeconds", "End a watch after so many seconds."),
-    ("watch", "Tell of changes as they happen."),
-];
-const DELETE: &[(&str, &str)] = &[
-    ("dryRun", "All: check and answer as if it were done, but do nothing."),
-    ("gracePeriodSeconds", "Seconds the object may take to end."),
-    ("propagationPolicy", "What happens to dependents: Orphan, Background or Foreground."),
-];
+/// A parameter in the query: name, type, meaning.
+pub type Parameter = (&'static str, &'static str, &'static str);
 
-/// One operation on a resource.
-struct Operation {
-    method: &'static str,
-    action: &'static str,
-    parameters: &'static [(&'static str, &'static str)],
-    /// Media types of the body; none for operations without one.
-    body: &'static [&'static str],
-    answers_list: bool,
+const DRY_RUN: Parameter = ("dryRun", "string", "All: check and answer as if it were done, but do nothing.");
+/// Of operations that write.
+const WRITE: &[Parameter] = &[
+    DRY_RUN,
+    ("fieldManager", "string", "Who writes."),
+    ("fieldValidation", "string", "What to do about unknown and repeated fields: Ignore, Warn or Strict."),
+];
+/// Of patches, besides.
+const FORCE: &[Parameter] = &[("force", "boolean", "Take fields that others own. For configurations that are applied only.")];
+/// Of operations on collections.
+const LIST: &[Parameter] = &[
+    ("allowWatchBookmarks", "boolean", "Send bookmarks in a watch."),
+    ("continue", "string", "Where the page before ended."),
+    ("fieldSelector", "string", "Select by fields."),
+    ("labelSelector", "string", "Select by labels."),
+    ("limit", "integer", "Objects of a page at most."),
+    ("resourceVersion", "string", "The state that is asked for."),
+    ("resourceVersionMatch", "string", "How that is meant: Exact or NotOlderThan."),
+    ("sendInitialEvents", "boolean", "Begin a watch with what is there."),
+    ("timeoutSeconds", "integer", "End a watch after so many seconds."),
+    ("watch", "boolean", "Tell of changes as they happen."),
+];
+const DELETE: &[Parameter] = &[
+    DRY_RUN,
+    ("gracePeriodSeconds", "integer", "Seconds the object may take to end."),
+    ("orphanDependents", "boolean", "Leave dependents alone. Say propagationPolicy instead."),
+    ("propagationPolicy", "string", "What happens to dependents: Orphan, Background or Foreground."),
+];
+const LOG: &[Parameter] = &[
+    ("container", "string", "Whose log, if the pod has several containers."),
+    ("follow", "boolean", "Go on as the log grows."),
+    ("limitBytes", "integer", "Bytes at most."),
+    ("previous", "boolean", "The log of the container that ran before."),
+    ("sinceSeconds", "integer", "Nothing older than so many seconds."),
+    ("tailLines", "integer", "So many lines of the end."),
+    ("timestamps", "boolean", "Begin each line with its time."),
+];
+const CONNECT: &[Parameter] = &[("container", "string", "Which container, if the pod has several.")];
+
+/// The media types of an object that is sent.
+const OBJECT: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+/// The media types of a change that is sent.
+const PATCH: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+/// The media types of what is answered.
+pub const ANSWER: &[&str] = &["application/json", "application/vnd.kubernetes.protobuf"];
+
+pub const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+pub const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
+/// What a patch is described as: its schema says no more than that it is an object.
+pub const PATCH_SCHEMA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+
+/// Group, version and kind.
+pub type Kind = (&'static str, &'static str, &'static str);
+
+/// One path and what can be done there.
+pub struct Path {
+    pub path: String,
+    pub operations: Vec<Operation>,
 }
 
-const OBJECT_BODY: &[&str] = &["application/json", "application/yaml"];
-const PATCH_BODY: &[&str] = &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+/// One operation.
+pub struct Operation {
+    pub method: &'static str,
+    /// Upstream's word for what is done; empty for none.
+    pub action: &'static str,
+    pub id: String,
+    pub tag: String,
+    pub parameters: Vec<Parameter>,
+    /// Media types and schema of the body.
+    pub body: Option<(&'static [&'static str], String)>,
+    /// The schema of the answer; without one it is text.
+    pub answer: Option<String>,
+    pub kind: Option<Kind>,
+}
 
-const ON_COLLECTION: &[Operation] = &[
-    Operation { method: "get", action: "list", parameters: LIST, body: &[], answers_list: true },
-    Operation { method: "post", action: "post", parameters: WRITE, body: OBJECT_BODY, answers_list: false },
-    Operation { method: "delete", action: "deletecollection", parameters: DELETE, body: &[], answers_list: true },
-];
-const ON_OBJECT: &[Operation] = &[
-    Operation { method: "get", action: "get", parameters: &[], body: &[], answers_list: false },
-    Operation { method: "put", action: "put", parameters: WRITE, body: OBJECT_BODY, answers_list: false },
-    Operation { method: "patch", action: "patch", parameters: WRITE, body: PATCH_BODY, answers_list: false },
-    Operation { method: "delete", action: "delete", parameters: DELETE, body: &[], answers_list: false },
-];
+/// The name of a kind's schema.
+pub fn schema_of((group, version, kind): Kind) -> String {
+    match kinds::registry::find_kind(group, version, kind) {
+        Some(row) => row.codec.schema_name.to_owned(),
+        None => format!("io.k8s.api.{}.{version}.{kind}", words(group)[0]),
+    }
+}
 
-/// The paths of these resources.
-pub fn of(rows: &[&'static Resource]) -> Map<String, Value> {
-    let mut paths = Map::new();
+/// The words for a group in names: the first one says enough of a group of Kubernetes' own.
+fn words(group: &str) -> Vec<&str> {
+    match group {
+        "" => vec!["core"],
+        group => group.strip_suffix(".k8s.io").unwrap_or(group).split('.').collect(),
+    }
+}
+
+/// The paths of these resources, which are of one group and version.
+pub fn of(rows: &[&'static Resource]) -> Vec<Path> {
+    let Some(first) = rows.first() else { return Vec::new() };
+    let root = root(first);
+    let list = Operation {
+        answer: Some(RESOURCE_LIST.to_owned()),
+        kind: None,
+        id: format!("get{}APIResources", prefix(first)),
+        ..operation(first, "get", "", "")
+    };
+    let mut paths = vec![Path { path: format!("{root}/"), operations: vec![list] }];
     for row in rows {
-        let root = match row.group {
-            "" => format!("/api/{}", row.version),
-            group => format!("/apis/{group}/{}", row.version),
-        };
         let collection = match row.is_namespaced() {
             true => format!("{root}/namespaces/{{namespace}}/{}", row.plural),
             false => format!("{root}/{}", row.plural),
         };
         if row.is_namespaced() {
-            paths.insert(format!("{root}/{}", row.plural), path(row, "", &ON_COLLECTION[..1]));
+            let everywhere = Operation { id: format!("list{}{}ForAllNamespaces", prefix(row), row.kind), ..self::list(row) };
+            paths.push(Path { path: format!("{root}/{}", row.plural), operations: vec![everywhere] });
         }
-        let last = if row.delete_collection { ON_COLLECTION.len() } else { ON_COLLECTION.len() - 1 };
-        let of_object = format!("{collection}/{{name}}");
-        if row.subresources.contains(&kinds::registry::Subresource::Status) {
-            paths.insert(format!("{of_object}/status"), path(row, &of_object, &ON_OBJECT[..3]));
+        let object = format!("{collection}/{{name}}");
+        paths.push(Path { path: collection, operations: on_collection(row) });
+        for &subresource in row.subresources {
+            paths.push(Path { path: format!("{object}/{}", subresource.name()), operations: on_subresource(row, subresource) });
         }
-        paths.insert(of_object.clone(), path(row, &of_object, ON_OBJECT));
-        paths.insert(collection.clone(), path(row, &collection, &ON_COLLECTION[..last]));
+        paths.push(Path { path: object, operations: on_object(row) });
     }
     paths
 }
 
-fn path(row: &Resource, path: &str, operations: &[Operation]) -> Value {
-    let in_path = ["name", "namespace"].into_iter().filter(|name| path.contains(&format!("{{{name}}}")));
-    let parameters: Vec<_> =
-        in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})).collect();
-    let mut value = Map::new();
-    value.insert("parameters".to_owned(), json!(parameters));
-    for operation in operations {
-        value.insert(operation.method.to_owned(), self::operation(row, operation));
+fn root(row: &Resource) -> String {
+    match row.group {
+        "" => format!("/api/{}", row.version),
+        group => format!("/apis/{group}/{}", row.version),
     }
-    Value::Object(value)
 }
 
-fn operation(row: &Resource, operation: &Operation) -> Value {
-    let name = (row.codec.schema_name)();
-    let answered = if operation.answers_list { format!("{name}List") } else { name.clone() };
-    let parameters: Vec<_> = operation
-        .parameters
-        .iter()
-        .map(|(name, description)| json!({"name": name, "in": "query", "description": description, "schema": {"type": "string"}}))
-        .collect();
-    let mut value = json!({
-        "tags": [row.api_version()],
-        "parameters": parameters,
-        "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": {"$ref": reference(&answered)}}}}},
-        "x-kubernetes-action": operation.action,
-        "x-kubernetes-group-version-kind": kind_mark(row, row.kind)[0],
-    });
-    if !operation.body.is_empty() {
-        let schema = if operation.method == "patch" { json!({"type": "object"}) } else { json!({"$ref": reference(&name)}) };
-        let content: Map<_, _> = operation.body.iter().map(|&media| (media.to_owned(), json!({"schema": schema}))).collect();
-        value["requestBody"] = json!({"content": content});
+/// `CoreV1`, `AppsV1`.
+fn prefix(row: &Resource) -> String {
+    words(row.group).into_iter().chain([row.version]).map(capitalized).collect()
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+fn operation(row: &Resource, method: &'static str, action: &'static str, below: &str) -> Operation {
+    let done = match action {
+        "get" => "read",
+        "put" => "replace",
+        "post" => "create",
+        "deletecollection" => "deleteCollection",
+        other => other,
+    };
+    let namespaced = if row.is_namespaced() { "Namespaced" } else { "" };
+    Operation {
+        method,
+        action,
+        id: format!("{done}{}{namespaced}{}{}", prefix(row), row.kind, capitalized(below)),
+        tag: format!("{}_{}", words(row.group).join("_"), row.version),
+        parameters: Vec::new(),
+        body: None,
+        answer: Some(row.codec.schema_name.to_owned()),
+        kind: Some((row.group, row.version, row.kind)),
     }
-    value
+}
+
+fn list(row: &Resource) -> Operation {
+    let answer = Some(format!("{}List", row.codec.schema_name));
+    Operation { parameters: LIST.to_vec(), answer, ..operation(row, "get", "list", "") }
+}
+
+fn on_collection(row: &Resource) -> Vec<Operation> {
+    let body = Some((OBJECT, row.codec.schema_name.to_owned()));
+    let create = Operation { parameters: WRITE.to_vec(), body, ..operation(row, "post", "post", "") };
+    let delete = Operation {
+        parameters: [DELETE, LIST].concat(),
+        body: Some((OBJECT, DELETE_OPTIONS.to_owned())),
+        answer: Some(STATUS.to_owned()),
+        ..operation(row, "delete", "deletecollection", "")
+    };
+    [list(row), create].into_iter().chain(row.delete_collection.then_some(delete)).collect()
+}
+
+fn on_object(row: &Resource) -> Vec<Operation> {
+    let answer = if row.returns_deleted { row.codec.schema_name } else { STATUS };
+    let delete = Operation {
+        parameters: DELETE.to_vec(),
+        body: Some((OBJECT, DELETE_OPTIONS.to_owned())),
+        answer: Some(answer.to_owned()),
+        ..operation(row, "delete", "delete", "")
+    };
+    let kind = (row.group, row.version, row.kind);
+    let others = ["get", "update", "patch"].map(|verb| written(row, verb, "", kind));
+    others.into_iter().chain([delete]).collect()
+}
+
+fn on_subresource(row: &Resource, subresource: Subresource) -> Vec<Operation> {
+    let kind = response_kind(row, subresource);
+    // Who connects to a container sends no object and is answered with a stream.
+    let connects = kind.2.ends_with("Options");
+    let is_text = connects || subresource == Subresource::Log;
+    let verb = |verb: &&'static str| {
+        let operation = written(row, verb, subresource.name(), kind);
+        if !is_text {
+            return operation;
+        }
+        let parameters = if connects { CONNECT } else { LOG }.to_vec();
+        let connected = connects.then(|| self::operation(row, operation.method, "connect", subresource.name()));
+        let id = connected.map(|named| named.id.replacen("connect", &format!("connect{}", capitalized(operation.method)), 1));
+        let action = if connects { "connect" } else { operation.action };
+        Operation { answer: None, body: None, parameters, action, id: id.unwrap_or(operation.id), ..operation }
+    };
+    subresource_verbs(subresource).iter().map(verb).collect()
+}
+
+/// An operation by its verb, on the object itself or below it, where objects are of this kind.
+fn written(row: &Resource, verb: &'static str, below: &str, kind: Kind) -> Operation {
+    let (method, action, parameters) = match verb {
+        "get" => ("get", "get", Vec::new()),
+        "update" => ("put", "put", WRITE.to_vec()),
+        "patch" => ("patch", "patch", [WRITE, FORCE].concat()),
+        _ => ("post", "post", WRITE.to_vec()),
+    };
+    let schema = schema_of(kind);
+    let body = match method {
+        "get" => None,
+        "patch" => Some((PATCH, PATCH_SCHEMA.to_owned())),
+        _ => Some((OBJECT, schema.clone())),
+    };
+    Operation { parameters, body, answer: Some(schema), kind: Some(kind), ..operation(row, method, action, below) }
 }

@@ -1,40 +1,66 @@
 //! The schemas of the kinds, with upstream's marks on them.
 
+use std::collections::BTreeSet;
+
 use kinds::Resource;
 use kinds::merge_keys::{self, Rule, WHOLE_TYPE};
-use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
-/// The schemas of these resources' kinds and lists, and of everything they refer to.
-pub fn of(rows: &[&'static Resource]) -> Map<String, Value> {
-    let mut generator = SchemaGenerator::default();
+use super::paths::{Kind, PATCH_SCHEMA, Path, schema_of};
+
+/// The schemas that the operations on these paths refer to, the lists of these resources, and everything those refer to.
+/// `place` is where schemas are in the document.
+pub fn of(rows: &[&'static Resource], paths: &[Path], place: &'static str) -> Map<String, Value> {
+    let operations = || paths.iter().flat_map(|path| &path.operations);
+    let mut schemas = Map::new();
     for row in rows {
-        (row.codec.schema)(&mut generator);
+        schemas.insert(format!("{}List", row.codec.schema_name), list(row, place));
     }
-    generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions>();
-    generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Status>();
-    generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta>();
-    let mut schemas = generator.take_definitions(true);
-    for (name, schema) in &mut schemas {
-        rewrite(schema);
-        mark_fields(name, schema);
-    }
-    for row in rows {
-        let name = (row.codec.schema_name)();
-        if let Some(schema) = schemas.get_mut(&name) {
-            schema["x-kubernetes-group-version-kind"] = kind_mark(row, row.kind);
+    let named = operations().flat_map(|operation| operation.answer.iter().chain(operation.body.as_ref().map(|(_, schema)| schema)));
+    let mut waiting: BTreeSet<String> = named.cloned().chain([LIST_META.to_owned()]).collect();
+    waiting.extend(rows.iter().map(|row| row.codec.schema_name.to_owned()));
+    while let Some(name) = waiting.pop_first() {
+        if schemas.contains_key(&name) {
+            continue;
         }
-        schemas.insert(format!("{name}List"), list(row, &name));
+        let Some(mut schema) = described(&name) else { continue };
+        point(&mut schema, place, &mut waiting);
+        mark_fields(&name, &mut schema);
+        schemas.insert(name, schema);
+    }
+    for kind in operations().filter_map(|operation| operation.kind) {
+        if let Some(schema) = schemas.get_mut(&schema_of(kind)) {
+            schema["x-kubernetes-group-version-kind"] = json!([mark(kind)]);
+        }
     }
     schemas
 }
 
-/// Marks a schema or an operation as being about a kind.
-pub fn kind_mark(row: &Resource, kind: &str) -> Value {
-    json!([{"group": row.group, "version": row.version, "kind": kind}])
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+
+/// A schema as the types tell it; in upstream's words where those can't say what is meant.
+fn described(name: &str) -> Option<Value> {
+    if name == PATCH_SCHEMA {
+        return Some(json!({"type": "object", "description": "A change of an object, in one of the forms that patches have."}));
+    }
+    let mut schema = schemas::definition(name)?;
+    match name.rsplit('.').next() {
+        Some("Quantity") => schema["type"] = json!("string"),
+        Some("IntOrString") => {
+            schema["type"] = json!("string");
+            schema["format"] = json!("int-or-string");
+        }
+        _ => {}
+    }
+    Some(schema)
 }
 
-fn list(row: &Resource, name: &str) -> Value {
+/// Marks a schema or an operation as being about a kind.
+pub fn mark((group, version, kind): Kind) -> Value {
+    json!({"group": group, "version": version, "kind": kind})
+}
+
+fn list(row: &Resource, place: &str) -> Value {
     json!({
         "type": "object",
         "description": format!("{} is a list of objects of kind {}.", row.list_kind(), row.kind),
@@ -42,32 +68,22 @@ fn list(row: &Resource, name: &str) -> Value {
         "properties": {
             "apiVersion": {"type": "string", "description": "The version of the schema."},
             "kind": {"type": "string", "description": "The kind of the list."},
-            "items": {"type": "array", "description": "The objects.", "items": {"$ref": reference(name)}},
-            "metadata": {"$ref": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta")},
+            "items": {"type": "array", "description": "The objects.", "items": {"$ref": format!("{place}{}", row.codec.schema_name)}},
+            "metadata": {"$ref": format!("{place}{LIST_META}")},
         },
-        "x-kubernetes-group-version-kind": kind_mark(row, &row.list_kind()),
+        "x-kubernetes-group-version-kind": [{"group": row.group, "version": row.version, "kind": row.list_kind()}],
     })
 }
 
-/// Where a schema is in the document.
-pub fn reference(name: &str) -> String {
-    format!("#/components/schemas/{name}")
-}
-
-/// Points references to where the schemas are in this document. What stands beside a reference would be ignored in OpenAPI
-/// 3.0, so such references move into an `allOf`.
-fn rewrite(schema: &mut Value) {
+/// Points references to where the schemas are in this document, and notes which are needed.
+fn point(schema: &mut Value, place: &str, needed: &mut BTreeSet<String>) {
     match schema {
-        Value::Array(items) => items.iter_mut().for_each(rewrite),
+        Value::Array(items) => items.iter_mut().for_each(|item| point(item, place, needed)),
         Value::Object(fields) => {
-            fields.values_mut().for_each(rewrite);
-            let Some(target) = fields.get("$ref").and_then(Value::as_str).map(str::to_owned) else { return };
-            let target = json!(reference(target.rsplit('/').next().unwrap_or(&target)));
-            if fields.len() == 1 {
-                fields.insert("$ref".to_owned(), target);
-            } else {
-                fields.remove("$ref");
-                fields.insert("allOf".to_owned(), json!([{"$ref": target}]));
+            fields.values_mut().for_each(|value| point(value, place, needed));
+            if let Some(name) = fields.get("$ref").and_then(Value::as_str).and_then(|target| target.rsplit('/').next()).map(str::to_owned) {
+                fields.insert("$ref".to_owned(), json!(format!("{place}{name}")));
+                needed.insert(name);
             }
         }
         _ => {}

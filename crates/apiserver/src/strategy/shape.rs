@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use kinds::Resource;
 use kinds::merge_keys::{self, Rule};
-use kinds::{Resource, registry};
-use schemars::SchemaGenerator;
 use serde_json::Value;
 
 /// What a field holds.
@@ -36,7 +35,7 @@ type Objects = HashMap<String, HashMap<String, Field>>;
 
 /// The shape of a resource's objects.
 pub fn of(resource: &Resource) -> Shape {
-    Shape::Object((resource.codec.schema_name)())
+    Shape::Object(resource.codec.schema_name.to_owned())
 }
 
 /// A field of an object of the shape; `None` when the shape is no object or has no such field.
@@ -68,13 +67,7 @@ pub fn child(shape: &Shape, key: &str) -> Shape {
 
 fn objects() -> &'static Objects {
     static OBJECTS: OnceLock<Objects> = OnceLock::new();
-    OBJECTS.get_or_init(|| {
-        let mut generator = SchemaGenerator::default();
-        for resource in registry::RESOURCES {
-            (resource.codec.schema)(&mut generator);
-        }
-        generator.definitions().iter().map(|(name, schema)| (name.clone(), fields_of(name, schema))).collect()
-    })
+    OBJECTS.get_or_init(|| schemas::bare().iter().map(|(name, schema)| (name.clone(), fields_of(name, schema))).collect())
 }
 
 fn fields_of(schema_name: &str, schema: &Value) -> HashMap<String, Field> {
@@ -85,8 +78,7 @@ fn fields_of(schema_name: &str, schema: &Value) -> HashMap<String, Field> {
 }
 
 fn shape_of(schema: &Value) -> Shape {
-    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
-        let name = reference.rsplit('/').next().unwrap_or(reference);
+    if let Some(name) = schemas::reference(schema) {
         return if name.ends_with(".api.resource.Quantity") { Shape::Quantity } else { Shape::Object(name.to_owned()) };
     }
     match (schema.get("items"), schema.get("additionalProperties")) {
@@ -98,6 +90,8 @@ fn shape_of(schema: &Value) -> Shape {
 
 #[cfg(test)]
 mod tests {
+    use kinds::registry;
+
     use super::*;
 
     #[test]

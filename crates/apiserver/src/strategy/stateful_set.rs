@@ -50,12 +50,15 @@ impl Strategy for StatefulSets {
         let service = Path::new("spec").child("serviceName");
         errors.extend(check::maybe_named(service, spec.service_name.as_ref(), names::dns_label));
         errors.extend(extensions::annotations(set, None));
+        errors.extend(extensions::hook(set, None));
         errors.extend(extensions::pod_names(set, None));
         errors
     }
 
     fn validate_update(&self, set: &StatefulSet, old: &StatefulSet) -> Vec<FieldError> {
-        let beyond = extensions::annotations(set, Some(old)).into_iter().chain(extensions::pod_names(set, Some(old)));
+        let mut beyond = extensions::annotations(set, Some(old));
+        beyond.extend(extensions::hook(set, Some(old)));
+        beyond.extend(extensions::pod_names(set, Some(old)));
         let (spec, old) = (set.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
         let mut errors = validate_spec(&spec);
         if !check::same(&with_mutable_fields_of(spec, &old), &old) {

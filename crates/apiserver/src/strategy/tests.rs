@@ -410,6 +410,27 @@ fn annotations_that_are_read_must_be_well_formed() {
 }
 
 #[test]
+fn the_pod_of_a_hook_is_checked_as_any_template_is_and_is_none_of_the_set() {
+    let gated = |labels: Value, containers: Value| {
+        let gate = json!({"job": {"template": {"metadata": {"labels": labels}, "spec": {"containers": containers}}}});
+        with(set(), "/metadata/annotations", json!({"steadfast.dev/pre-delete": gate.to_string()}))
+    };
+    let containers = json!([{"name": "leave", "image": "tools"}]);
+    let own = set()["spec"]["selector"]["matchLabels"].clone();
+    let place = "metadata.annotations[steadfast.dev/pre-delete].job.template";
+    assert_eq!(refused("statefulsets", gated(json!({"job": "leave"}), containers.clone())), Vec::<String>::new());
+    assert_eq!(refused("statefulsets", gated(own.clone(), containers.clone())), [format!("{place}.metadata.labels: Invalid")]);
+    let twins = json!([{"name": "leave", "image": "tools"}, {"name": "leave"}]);
+    let wrong = [format!("{place}.spec.containers[1].name: Duplicate"), format!("{place}.spec.containers[1].image: Required")];
+    let mut told = refused("statefulsets", gated(json!({}), twins.clone()));
+    told.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(told, wrong);
+    let bad = gated(own, containers);
+    assert_eq!(refused_update("statefulsets", set(), bad.clone()), [format!("{place}.metadata.labels: Invalid")]);
+    assert_eq!(refused_update("statefulsets", bad.clone(), bad), Vec::<String>::new());
+}
+
+#[test]
 fn a_pods_addresses_are_kept_in_both_forms() {
     let strategy = of(resource("pods"));
     let old = prepared("pods", pod());

@@ -51,7 +51,7 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: WriteOption
 }
 
 fn read<'a>(context: &Context<'_>, call: &'a Call, options: WriteOptions, body: &[u8]) -> Result<Wish<'a>, ApiError> {
-    let wish: serde_json::Value = decode::plain_json::<Eviction>("Eviction", context.headers, body)?;
+    let wish: serde_json::Value = decode::plain_json("Eviction", context.headers, body)?;
     let said = |field: &str| wish.get(field).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     let (version, kind) = (said("apiVersion"), said("kind"));
     if version.as_deref().is_some_and(|version| !VERSIONS.contains(&version)) || kind.as_deref().is_some_and(|kind| kind != "Eviction") {

@@ -11,7 +11,8 @@ use crate::query::ListOptions;
 use crate::respond::{self, Response};
 use crate::route::Call;
 use crate::selection::Selection;
-use crate::watching::{self, Watching};
+use crate::watching::{self, Framing, Watching};
+use crate::{media, protobuf};
 
 pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ListOptions) -> Result<Response, ApiError> {
     if context.shared.closing.is_cancelled() {
@@ -27,16 +28,20 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ListOption
     };
     let begin = begin(context, &prefix, options).await?;
     let selection = Selection::new(options.labels.clone(), options.fields.clone());
+    let framing = match media::prefers_protobuf(context.headers) && protobuf::is_known(resource) {
+        true => Framing::Protobuf,
+        false => Framing::Json,
+    };
     let watch = match context.shared.store.watch(&prefix, begin.after) {
         Ok(watch) => watch,
-        Err(error) => return Ok(ended(&watching::failure(&error))),
+        Err(error) => return Ok(ended(&watching::failure(&error), framing)),
     };
-    let watching = Watching::new(watching::Subject { resource, selection, form }, watch, begin, options, context.shared);
+    let watching = Watching::new(watching::Subject { resource, selection, form, framing }, watch, begin, options, context.shared);
     let body = respond::stream(futures::stream::unfold(watching, |mut watching| async move {
         let piece = watching.next().await?;
         Some((Ok(piece), watching))
     }));
-    Ok(streaming(body))
+    Ok(streaming(body, framing))
 }
 
 async fn begin(context: &Context<'_>, prefix: &str, options: &ListOptions) -> Result<Begin, ApiError> {
@@ -64,13 +69,13 @@ pub(crate) struct Begin {
     pub tells_end: bool,
 }
 
-fn streaming(body: respond::Body) -> Response {
+fn streaming(body: respond::Body, framing: Framing) -> Response {
     let mut response = http::Response::new(body);
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(framing.media_type()));
     response
 }
 
 /// A watch that ends before it begins, with an event that says why.
-fn ended(error: &ApiError) -> Response {
-    respond::json(StatusCode::OK, watching::error_frame(error))
+fn ended(error: &ApiError, framing: Framing) -> Response {
+    respond::typed(StatusCode::OK, framing.media_type(), framing.error(error))
 }

@@ -13,3 +13,4 @@ mod objects;
 mod streams;
 mod tables;
 mod watches;
+mod wire;

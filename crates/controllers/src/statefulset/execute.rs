@@ -7,10 +7,9 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSta
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinds::ObjectKey;
-use kinds::gate::PROGRESS;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use plan::statefulset::{Action, Marking, Plan, REVISION_LABEL, status_differs};
+use plan::statefulset::{Action, Plan, REVISION_LABEL, status_differs};
 use serde_json::{Value, json};
 
 use super::batches::steps;
@@ -115,7 +114,7 @@ impl<'a> Execution<'a> {
                 let answer = call(doing, self.claims.patch(name, &PatchParams::default(), &patch)).await?;
                 self.note(|written| written.claims.wrote(&answer));
             }
-            Action::CreatePod { pod, .. } => {
+            Action::CreatePod { pod, .. } | Action::CreateHookPod { pod, .. } => {
                 let answer = call(doing, self.pods.create(&PostParams::default(), pod)).await?;
                 self.note(|written| written.pods.wrote(&answer));
             }
@@ -124,7 +123,7 @@ impl<'a> Execution<'a> {
                 let answer = call(doing, self.pods.replace(name, &PostParams::default(), pod)).await?;
                 self.note(|written| written.pods.wrote(&answer));
             }
-            Action::DeletePod { name, uid, .. } => {
+            Action::DeletePod { name, uid, .. } | Action::DeleteHookPod { name, uid, .. } => {
                 gone_is_fine(call(doing, self.pods.delete(name, &only(uid))).await.map(drop))?;
                 self.note_deletion(|written| &mut written.pods, name, uid);
             }
@@ -136,8 +135,7 @@ impl<'a> Execution<'a> {
                 self.patch_pod(doing, name, patch).await?;
             }
             Action::RunGate { name, uid, resource_version, run, .. } => {
-                let begun: [Marking; 1] = [(PROGRESS, Some(run.progress.text()))];
-                self.patch_pod(doing, name, annotated(uid, Some(resource_version), &begun)).await?;
+                self.patch_pod(doing, name, annotated(uid, Some(resource_version), &run.begun())).await?;
                 let job = Job { set: Arc::clone(self.set), pod: name.clone(), uid: uid.clone(), run: (**run).clone() };
                 self.shell.hooks.begin(job);
             }

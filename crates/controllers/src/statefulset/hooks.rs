@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::report::of_hook;
 use crate::Clock;
 use crate::events::{Recorder, Severity};
 use crate::exec::{self, Place};
@@ -109,17 +110,9 @@ impl Shared {
     }
 
     fn tell(&self, job: &Job, result: &Result<(), String>) {
-        let (pod, reason) = (&job.pod, job.run.reason);
-        match result {
-            Ok(()) => {
-                let message = format!("The pre-delete hook of Pod {pod} for {reason} succeeded");
-                self.events.record(&*job.set, Severity::Normal, "PreDeleteHookSucceeded", message);
-            }
-            Err(error) => {
-                let message = format!("The pre-delete hook of Pod {pod} for {reason} failed, and is tried again: {error}");
-                self.events.record(&*job.set, Severity::Warning, "PreDeleteHookFailed", message);
-            }
-        }
+        let severity = if result.is_ok() { Severity::Normal } else { Severity::Warning };
+        let (reason, message) = of_hook(&job.pod, job.run.reason, result.as_ref().err().map(String::as_str));
+        self.events.record(&*job.set, severity, reason, message);
     }
 
     /// Writes how it ended, and waits until the view shows it. If that can't be done, the hook is run anew.

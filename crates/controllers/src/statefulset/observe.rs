@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kinds::ObjectKey;
-use plan::statefulset::{Observed, claim_names, revision_prefix};
+use plan::statefulset::{Observed, claim_names, hook_owner, revision_prefix};
 
 use super::StatefulSets;
 
@@ -16,12 +16,15 @@ impl StatefulSets {
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
         let mut pods = self.pods.owned_by(uid);
         pods.retain(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
+        let uids = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref());
+        let hook_pods = uids.flat_map(|uid| self.pods.owned_by(uid)).filter(|pod| hook_owner(pod).is_some()).collect();
         pods.extend(self.pods.orphans(namespace));
         Observed {
             kind: self.kind,
             claims: self.observed_claims(set, &pods, namespace),
             revisions: self.observed_revisions(set, namespace, uid),
             running_hooks: self.hooks.running(),
+            hook_pods,
             pods,
             set: set.clone(),
         }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kinds::extensions::Malformed;
+use kinds::gate::Reason;
 use plan::statefulset::{Action, Mark, Plan, status_differs};
 
 use super::StatefulSets;
@@ -13,7 +14,7 @@ impl StatefulSets {
     pub(super) fn report(&self, set: &StatefulSet, action: &Action, result: &Result<(), ReconcileError>) {
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let Some((reason, message)) = describe(name, action, result.as_ref().err()) else { return };
-        let is_good = result.is_ok() && !matches!(action, Action::RollBack { .. } | Action::MarkPod { .. });
+        let is_good = result.is_ok() && !is_sad(action);
         let severity = if is_good { Severity::Normal } else { Severity::Warning };
         self.events.record(set, severity, reason, message);
     }
@@ -31,6 +32,22 @@ impl StatefulSets {
             let message = format!("Annotation {annotation} is not followed: {value:?}: {reason}");
             self.events.record(set, Severity::Warning, "MalformedAnnotation", message);
         }
+    }
+}
+
+/// Whether an action that went well is still bad news.
+fn is_sad(action: &Action) -> bool {
+    match action {
+        Action::MarkPod { mark, .. } => !matches!(mark, Mark::GatePassed { .. }),
+        _ => matches!(action, Action::RollBack { .. }),
+    }
+}
+
+/// How a try of a hook ended.
+pub(super) fn of_hook(pod: &str, reason: Reason, failure: Option<&str>) -> (&'static str, String) {
+    match failure {
+        None => ("PreDeleteHookSucceeded", format!("The pre-delete hook of Pod {pod} for {reason} succeeded")),
+        Some(why) => ("PreDeleteHookFailed", format!("The pre-delete hook of Pod {pod} for {reason} failed, and is tried again: {why}")),
     }
 }
 
@@ -58,6 +75,13 @@ fn describe(set: &str, action: &Action, error: Option<&ReconcileError>) -> Optio
             None => ("SuccessfulUpdate", format!("Update Pod {name} in StatefulSet {set} in place to {revision} successful")),
             Some(error) => ("FailedUpdate", format!("Update Pod {name} in StatefulSet {set} in place to {revision} failed error: {error}")),
         }),
+        Action::CreateHookPod { pod, .. } => {
+            error.map(|error| of_pod("Create", set, pod.metadata.name.as_deref().unwrap_or_default(), Some(error)))
+        }
+        Action::MarkPod { name, mark: Mark::GatePassed { reason }, .. } if error.is_none() => Some(of_hook(name, *reason, None)),
+        Action::MarkPod { name, mark: Mark::GateFailed { reason, message }, .. } if error.is_none() => {
+            Some(of_hook(name, *reason, Some(message)))
+        }
         Action::MarkPod { name, mark: Mark::GateGivenUp { reason }, .. } if error.is_none() => Some((
             "PreDeleteHookGivenUp",
             format!("The pre-delete hook of Pod {name} for {reason} did not succeed in time; the pod goes without it, as onTimeout asks"),

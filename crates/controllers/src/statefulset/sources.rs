@@ -5,12 +5,14 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kinds::{ObjectKey, Selector};
-use plan::statefulset::{may_claim, parent_of};
+use plan::statefulset::{hook_owner, may_claim, parent_of};
 
-/// The set that controls the pod, before and after. For a pod of nobody, every set that may take it in or wants its name.
+/// The set that controls the pod, before and after, or the pod for which it runs a hook. For a pod of nobody, every set that may take it in or wants its name.
 pub(super) fn of_pod(sets: &Informer<StatefulSet>, change: &Change<Pod>) -> Vec<ObjectKey> {
     let (old, new) = (change.old.as_deref(), change.new.as_deref());
     let mut keys = owners(sets, change, old.map(|pod| &pod.metadata), new.map(|pod| &pod.metadata));
+    let hook_of = new.or(old).and_then(hook_owner).and_then(|owner| parent_of(&owner.name));
+    keys.extend(hook_of.map(|set| ObjectKey::new(change.key.namespace.as_str(), set)).filter(|key| sets.get(key).is_some()));
     let orphan = new.or(old).filter(|pod| controller(&pod.metadata).is_none());
     let same = |before: &Pod, after: &Pod| {
         before.metadata.labels == after.metadata.labels && before.metadata.owner_references == after.metadata.owner_references

@@ -31,6 +31,7 @@ pub enum Invariant {
     OneAtATime,
     UnavailabilityBudget,
     HealthyPodsStay,
+    GateIsPassed,
     DeletesWhatItSaw,
     RevisionRules,
     PromotedWhenComplete,
@@ -52,6 +53,7 @@ impl fmt::Display for Invariant {
             Self::OneAtATime => "an ordered plan moves one pod, an update at most maxUnavailable",
             Self::UnavailabilityBudget => "the budget is not spent on healthy pods beyond its limit",
             Self::HealthyPodsStay => "a pod is deleted for a reason only",
+            Self::GateIsPassed => "a pod that is ready goes only after its hook",
             Self::DeletesWhatItSaw => "what is deleted is what was observed",
             Self::RevisionRules => "revisions move as the rules allow",
             Self::PromotedWhenComplete => "the update revision becomes the current one when all pods have it",
@@ -124,6 +126,7 @@ impl<'a> Judge<'a> {
             Action::CreatePod { pod, .. } => self.creation(pod),
             // An update inside takes the pod away for a while.
             Action::DeletePod { name, uid, .. } | Action::UpdateInPlace { name, uid, .. } => self.deletion(name, uid),
+            Action::CreateHookPod { pod, .. } => self.hook_pod(pod),
             Action::CreateClaim { claim, .. } => self.owners_of_claim(&claim.metadata, claim.metadata.owner_references.as_deref()),
             Action::UpdateClaim { name, owners, .. } => match self.observed.claims.get(name) {
                 Some(claim) => self.owners_of_claim(&claim.metadata, Some(owners)),
@@ -135,11 +138,21 @@ impl<'a> Judge<'a> {
             Action::RollBack { .. }
             | Action::MarkPod { .. }
             | Action::RunGate { .. }
+            | Action::DeleteHookPod { .. }
             | Action::AdoptRevision { .. }
             | Action::AdoptPod { .. }
             | Action::ReleasePod { .. }
             | Action::UpdatePod { .. } => Ok(()),
         }
+    }
+
+    /// The pod of a hook is of a pod of the set, and none itself.
+    fn hook_pod(&self, pod: &Pod) -> Verdict {
+        let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+        let is_of_pod = |uid: &String| self.observed.pods.iter().any(|pod| pod.metadata.uid.as_ref() == Some(uid));
+        let is_other = ordinal_of(self.set, name_of(pod)).is_none() && !self.is_own(pod);
+        let holds = is_other && owners.len() == 1 && owners.iter().all(|owner| is_of_pod(&owner.uid));
+        require(holds, Invariant::OnePodPerOrdinal, || format!("{} is the pod of a hook", name_of(pod)))
     }
 
     /// The wanted ordinals.

@@ -1,6 +1,7 @@
 //! Which pods may come and go.
 
 use k8s_openapi::api::core::v1::Pod;
+use kinds::gate::{PASSED, PRE_DELETE, PROGRESS};
 use plan::statefulset::{Action, DeleteReason, Plan, ordinal_of};
 
 use super::{Invariant, Judge, Verdict, is_going, name_of, phase, ready_since, require, revision_of};
@@ -47,6 +48,9 @@ impl Judge<'_> {
                     require(wanted, Invariant::DesiredState, || format!("{} is created and not wanted", name_of(&**pod)))?;
                     self.has_claims(pod, &actions[..at])?;
                 }
+                Action::DeletePod { name, reason, .. } if !self.is_through_gate(name, reason) => {
+                    require(false, Invariant::GateIsPassed, || format!("{action}, and its hook did not succeed"))?;
+                }
                 Action::DeletePod { ordinal, .. } if self.range().contains(&ordinal.0) => {
                     self.pods.get(&ordinal.0).map_or(Ok(()), |pod| self.keeps_claims(pod, &actions[..at]))?;
                 }
@@ -54,6 +58,20 @@ impl Judge<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the hook of the set has succeeded for what a pod goes for, if it is ready and there is a hook.
+    fn is_through_gate(&self, name: &str, reason: &DeleteReason) -> bool {
+        let has_gate = self.observed.set.metadata.annotations.iter().flatten().any(|(key, _)| key == PRE_DELETE);
+        let pod = self.pods.values().find(|pod| name_of(**pod) == name && ready_since(pod).is_some());
+        let Some(pod) = pod.filter(|_| has_gate) else { return true };
+        let find = |key: &str| pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(key));
+        let purpose = match reason {
+            DeleteReason::Outdated { wanted, .. } => format!("\"Update {wanted}\""),
+            DeleteReason::ScaledDown => "\"ScaleDown\"".to_owned(),
+            DeleteReason::Ended | DeleteReason::Stuck { .. } => return true,
+        };
+        find(PASSED).is_some() && find(PROGRESS).is_some_and(|progress| progress.contains(&purpose))
     }
 
     fn has_claims(&self, pod: &Pod, before: &[Action]) -> Verdict {

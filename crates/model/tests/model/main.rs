@@ -12,7 +12,7 @@ use plan::statefulset::plan;
 const MOST_STATES: usize = 2_000_000;
 
 /// Stories that are small enough for a fault in every run of the tests.
-const WITH_A_FAULT: [&str; 8] = [
+const WITH_A_FAULT: [&str; 9] = [
     "rollout/",
     "shrink/",
     "blind/ordered/rolling/retain-delete/",
@@ -20,6 +20,7 @@ const WITH_A_FAULT: [&str; 8] = [
     "recreate/",
     "delete/",
     "start/ordered/",
+    "gate/ordered/",
     "update/ordered/rolling/",
 ];
 

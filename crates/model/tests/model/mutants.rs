@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kinds::gate::{PASSED, PROGRESS};
 use model::{Invariant, Planner, configurations, explore};
 use plan::statefulset::{Action, DeleteReason, Observed, Plan, plan};
 
@@ -123,6 +124,18 @@ fn waits_for_pods_that_are_stuck(observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
+/// A hook that has begun will succeed.
+fn takes_a_hook_that_began_for_one_that_succeeded(observed: &Observed, now: Timestamp) -> Plan {
+    let mut observed = observed.clone();
+    for pod in &mut observed.pods {
+        let annotations = Arc::make_mut(pod).metadata.annotations.get_or_insert_default();
+        if annotations.contains_key(PROGRESS) {
+            annotations.insert(PASSED.to_owned(), now.to_string());
+        }
+    }
+    plan(&observed, now)
+}
+
 #[test]
 fn a_planner_that_ignores_terminating_pods_is_caught() {
     assert_eq!(caught(ignores_terminating_pods, "update/ordered/rolling", 0), Invariant::OnePodPerOrdinal);
@@ -172,4 +185,9 @@ fn a_planner_that_creates_pods_before_their_claims_is_caught() {
 #[test]
 fn a_planner_that_waits_for_pods_that_are_stuck_is_caught() {
     assert_eq!(caught(waits_for_pods_that_are_stuck, "update/ordered/rolling", 0), Invariant::DesiredState);
+}
+
+#[test]
+fn a_planner_that_takes_a_hook_that_began_for_one_that_succeeded_is_caught() {
+    assert_eq!(caught(takes_a_hook_that_began_for_one_that_succeeded, "gate/ordered", 0), Invariant::GateIsPassed);
 }

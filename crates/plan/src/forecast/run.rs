@@ -125,7 +125,7 @@ impl Run {
             let plan = plan(&self.world.observed(), self.world.now);
             self.look_at_budgets(&plan);
             for action in &plan.actions {
-                self.steps.push(Step::of(action, &self.world));
+                self.steps.extend(Step::of(action, &self.world));
                 if let Err(refused) = self.apply(action) {
                     return Verdict::refused(&refused);
                 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::World;
 use super::changes::changes;
-use crate::statefulset::{Action, DeleteReason, template_in};
+use crate::statefulset::{Action, DeleteReason, Mark, template_in};
 
 /// So many fields are named as a reason; more are only counted.
 const MOST_FIELDS: usize = 3;
@@ -85,9 +85,12 @@ pub enum Reason {
 
 impl Step {
     /// What an action does to a world that has not done it yet.
-    pub(super) fn of(action: &Action, world: &World) -> Self {
+    ///
+    /// `None` for what only keeps the books of a hook: that it runs is told.
+    pub(super) fn of(action: &Action, world: &World) -> Option<Self> {
         let named = |name: &Option<String>| name.clone().unwrap_or_default();
-        match action {
+        Some(match action {
+            Action::MarkPod { mark: Mark::GateBegun { .. } | Mark::GatePassed { .. }, .. } | Action::DeleteHookPod { .. } => return None,
             Action::CreateRevision(revision) => Self::CreateRevision { revision: named(&revision.metadata.name) },
             Action::RenumberRevision { name, .. } => Self::ReuseRevision { revision: name.clone() },
             Action::DeleteRevision { name, .. } => Self::ForgetRevision { revision: name.clone() },
@@ -102,7 +105,7 @@ impl Step {
             }
             Action::DeletePod { name, reason, .. } => Self::DeletePod { pod: name.clone(), reason: Reason::of(reason, world) },
             other => Self::Other { what: other.to_string() },
-        }
+        })
     }
 }
 

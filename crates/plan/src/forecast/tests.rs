@@ -23,6 +23,7 @@ fn world() -> World {
         claims: Default::default(),
         revisions: Vec::new(),
         running_hooks: Default::default(),
+        hook_pods: Default::default(),
     };
     World::new(observed, Timestamp::UNIX_EPOCH)
 }

@@ -11,7 +11,7 @@ use k8s_openapi::{Metadata, Resource};
 use kinds::SetKind;
 
 use super::{Refused, living, pods};
-use crate::statefulset::{Action, Observed, status_differs};
+use crate::statefulset::{Action, Observed, is_hook_pod, status_differs};
 
 /// A copy of a set and of what belongs to it. Cheap to clone: objects are shared until they change.
 #[derive(Clone, Debug)]
@@ -37,19 +37,30 @@ impl World {
     /// A world with these objects.
     pub fn new(observed: Observed, now: Timestamp) -> Self {
         // Whether hooks run at this moment is the controller's own affair: here they succeed at once.
-        let Observed { kind, set, pods, claims, revisions, running_hooks: _ } = observed;
-        let mut world =
-            Self { kind, set, pods: by_name(pods), claims: by_name(claims.into_values()), revisions: by_name(revisions), now, version: 0 };
+        let Observed { kind, set, pods, claims, revisions, hook_pods, running_hooks: _ } = observed;
+        let hook_pods = hook_pods.into_iter().map(|pod| Arc::new(succeeded(Pod::clone(&pod))));
+        let mut world = Self {
+            kind,
+            set,
+            pods: by_name(pods.into_iter().chain(hook_pods)),
+            claims: by_name(claims.into_values()),
+            revisions: by_name(revisions),
+            now,
+            version: 0,
+        };
         world.version = world.newest_version();
         world
     }
 
     /// What a controller sees of it.
     pub fn observed(&self) -> Observed {
+        let name = self.set.metadata.name.as_deref().unwrap_or_default();
+        let (hook_pods, pods) = self.pods.values().cloned().partition(|pod| is_hook_pod(name, pod));
         Observed {
             kind: self.kind,
             set: self.set.clone(),
-            pods: self.pods.values().cloned().collect(),
+            pods,
+            hook_pods,
             claims: self.claims.clone().into_iter().collect(),
             revisions: self.revisions.values().cloned().collect(),
             running_hooks: HashSet::new(),
@@ -70,6 +81,7 @@ impl World {
                 pod.status.get_or_insert_default().phase = Some("Pending".to_owned());
                 insert(&mut self.pods, pod, version, now)
             }
+            Action::CreateHookPod { pod, .. } => insert(&mut self.pods, succeeded((**pod).clone()), version, now),
             Action::RollBack { resource_version, template, .. } => self.roll_back(resource_version, template),
             Action::AdoptRevision { name, resource_version, owners } => {
                 self.revise(name, resource_version, version, |revision| own(revision, owners))
@@ -111,7 +123,7 @@ impl World {
                 }
                 refused => gone_is_fine(refused),
             },
-            Action::DeletePod { name, uid, .. } => match only(&self.pods, name, uid) {
+            Action::DeletePod { name, uid, .. } | Action::DeleteHookPod { name, uid, .. } => match only(&self.pods, name, uid) {
                 Ok(()) => {
                     self.delete_pod(name);
                     Ok(())
@@ -207,6 +219,12 @@ impl World {
         let all = pods.chain(claims).chain(revisions).chain([&self.set.metadata]);
         all.filter_map(|meta| meta.resource_version.as_deref()?.parse().ok()).max().unwrap_or(0)
     }
+}
+
+/// A pod that has done its work.
+fn succeeded(mut pod: Pod) -> Pod {
+    pod.status.get_or_insert_default().phase = Some("Succeeded".to_owned());
+    pod
 }
 
 fn by_name<K: Metadata<Ty = ObjectMeta>>(objects: impl IntoIterator<Item = Arc<K>>) -> Objects<K> {

@@ -88,6 +88,17 @@ pub enum Action {
         resource_version: String,
         run: Box<HookRun>,
     },
+    /// Begins a try of a hook that is a pod of its own. How it ends is observed.
+    CreateHookPod {
+        ordinal: Ordinal,
+        pod: Box<Pod>,
+    },
+    /// Takes away the pod of a hook that nothing asks for any more, or that has ended.
+    DeleteHookPod {
+        ordinal: Ordinal,
+        name: String,
+        uid: String,
+    },
     /// Sets annotations that are the controller's own, or takes them off.
     MarkPod {
         ordinal: Ordinal,
@@ -114,10 +125,24 @@ pub enum Action {
 pub type Marking = (&'static str, Option<String>);
 
 /// What marks on a pod are about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
+    /// The hook, a pod of its own, is about to begin.
+    GateBegun {
+        reason: Reason,
+    },
+    GatePassed {
+        reason: Reason,
+    },
+    /// It is tried again.
+    GateFailed {
+        reason: Reason,
+        message: String,
+    },
     /// The hook had its time; the pod goes without it.
-    GateGivenUp { reason: Reason },
+    GateGivenUp {
+        reason: Reason,
+    },
     /// The pod has nothing to hand over.
     GateNotNeeded,
     /// Nothing asks for the pod to be taken away any more.
@@ -149,6 +174,8 @@ impl Action {
             | Self::UpdatePod { ordinal, .. }
             | Self::DeletePod { ordinal, .. }
             | Self::RunGate { ordinal, .. }
+            | Self::CreateHookPod { ordinal, .. }
+            | Self::DeleteHookPod { ordinal, .. }
             | Self::MarkPod { ordinal, .. }
             | Self::UpdateInPlace { ordinal, .. } => Some(*ordinal),
             Self::AdoptRevision { .. }
@@ -176,12 +203,14 @@ impl Action {
             | Self::RenumberRevision { .. }
             | Self::AdoptPod { .. }
             | Self::UpdateInPlace { .. }
+            | Self::CreateHookPod { .. }
             | Self::RunGate { .. } => true,
             Self::DeletePod { reason, .. } => *reason != DeleteReason::Ended,
             Self::UpdateClaim { owners, .. } => !owners.is_empty(),
             // Rolling back carries the version of the set itself.
             Self::RollBack { .. }
             | Self::MarkPod { .. }
+            | Self::DeleteHookPod { .. }
             | Self::DeleteRevision { .. }
             | Self::ReleasePod { .. }
             | Self::CreateClaim { .. }
@@ -214,6 +243,11 @@ impl fmt::Display for Action {
             Self::UpdatePod { pod, .. } => write!(f, "repair the labels of pod {}", name(&pod.metadata.name)),
             Self::DeletePod { name, reason, .. } => write!(f, "delete pod {name}: {reason}"),
             Self::RunGate { name, run, .. } => write!(f, "run the pre-delete hook of pod {name} for {}", run.progress.purpose),
+            Self::CreateHookPod { pod, .. } => {
+                let owner = super::hook_owner(pod).map(|owner| owner.name.as_str()).unwrap_or_default();
+                write!(f, "run the pre-delete hook of pod {owner} as pod {}", name(&pod.metadata.name))
+            }
+            Self::DeleteHookPod { name, .. } => write!(f, "delete pod {name} of a pre-delete hook"),
             Self::MarkPod { name, mark, .. } => write!(f, "mark pod {name}: {mark}"),
             Self::UpdateInPlace { name, revision, images, .. } => {
                 let images: Vec<_> = images.iter().map(|(container, image)| format!("{container}={image}")).collect();
@@ -226,6 +260,9 @@ impl fmt::Display for Action {
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::GateBegun { reason } => write!(f, "its pre-delete hook for {reason} begins"),
+            Self::GatePassed { reason } => write!(f, "its pre-delete hook for {reason} succeeded"),
+            Self::GateFailed { reason, message } => write!(f, "its pre-delete hook for {reason} failed: {message}"),
             Self::GateGivenUp { reason } => write!(f, "its pre-delete hook for {reason} had its time"),
             Self::GateNotNeeded => f.write_str("it needs no pre-delete hook"),
             Self::GateStale => f.write_str("it is not to be taken away any more"),

@@ -12,7 +12,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
-use kinds::gate::{EVICTION_LIFE, EVICTION_REQUESTED, Gate, Marks, OnTimeout, PASSED, PROGRESS, Progress, Reason};
+use kinds::gate::{Command, EVICTION_LIFE, EVICTION_REQUESTED, Gate, Hook, Marks, OnTimeout, PASSED, PROGRESS, Progress, Reason};
 
 use super::action::{Mark, Marking};
 use super::member::{Health, Member};
@@ -36,6 +36,11 @@ pub struct HookRun {
 }
 
 impl HookRun {
+    /// The marks of the pod before the try. An earlier pass was for something else.
+    pub fn begun(&self) -> Vec<Marking> {
+        vec![(PROGRESS, Some(self.progress.text())), (PASSED, None)]
+    }
+
     /// The marks of the pod after the try.
     pub fn marks(&self, result: Result<(), String>, now: Timestamp) -> Vec<Marking> {
         match result {
@@ -45,7 +50,8 @@ impl HookRun {
     }
 }
 
-fn passed(progress: &Progress, now: Timestamp) -> Vec<Marking> {
+/// The marks of a pod that may go.
+pub(super) fn passed(progress: &Progress, now: Timestamp) -> Vec<Marking> {
     vec![(PROGRESS, Some(progress.text())), (PASSED, Some(now.to_string()))]
 }
 
@@ -86,10 +92,19 @@ impl fmt::Display for Purpose<'_> {
 }
 
 /// Where a pod stands before its gate.
-enum Verdict {
+pub(super) enum Verdict {
     Open,
-    /// The hook had its time; the pod goes without it.
-    GivenUp(Progress),
+    /// Something about the hook is to be put on record.
+    Mark {
+        mark: Mark,
+        annotations: Vec<Marking>,
+        trouble: Option<String>,
+    },
+    /// The hook is a pod, and its next try can begin.
+    Create {
+        pod: Box<Pod>,
+        trouble: Option<String>,
+    },
     Wait {
         trouble: Option<String>,
         until: Option<Timestamp>,
@@ -107,9 +122,12 @@ impl Round<'_> {
     fn opens(&mut self, member: &Member<'_>, purpose: Purpose<'_>) -> bool {
         let trouble = match self.verdict(member, purpose) {
             Verdict::Open => return true,
-            Verdict::GivenUp(progress) => {
-                let trouble = progress.trouble();
-                self.mark(member, Mark::GateGivenUp { reason: purpose.reason() }, passed(&progress, self.now));
+            Verdict::Mark { mark, annotations, trouble } => {
+                self.mark(member, mark, annotations);
+                trouble
+            }
+            Verdict::Create { pod, trouble } => {
+                self.actions.push(Action::CreateHookPod { ordinal: member.ordinal(), pod });
                 trouble
             }
             Verdict::Wait { trouble, until } => {
@@ -124,6 +142,9 @@ impl Round<'_> {
                 trouble
             }
         };
+        if let Some(progress) = recorded(member, &purpose.to_string()) {
+            self.keep_hook_pod(member, &progress);
+        }
         self.wait_for(WaitingOn::Gate { pod: member.name().to_owned(), reason: purpose.reason(), trouble });
         false
     }
@@ -139,29 +160,43 @@ impl Round<'_> {
         if self.observed.running_hooks.contains(member.uid()) {
             return Verdict::Wait { trouble: earlier.and_then(|progress| progress.trouble()), until: None };
         }
-        let Some(progress) = earlier else { return self.run(gate, member, purpose, Progress::begun(text, self.now)) };
+        let reason = purpose.reason();
+        let progress = match (earlier, &gate.hook) {
+            (Some(earlier), _) => earlier,
+            (None, Hook::Exec(_)) => Progress::begun(text, self.now),
+            (None, Hook::Job(_)) => return self.begin_hook(reason, text),
+        };
+        if let Some(verdict) = self.try_under_way(gate, member, reason, &progress) {
+            return verdict;
+        }
         let due = progress.due_at().filter(|at| *at > self.now);
-        let deadline = progress.started_at.0.saturating_add(gate.timeout).unwrap_or(Timestamp::MAX);
+        let deadline = deadline(progress.started_at.0, gate);
         match gate.on_timeout {
-            OnTimeout::Proceed if deadline <= self.now => Verdict::GivenUp(progress),
+            OnTimeout::Proceed if deadline <= self.now => {
+                let (annotations, trouble) = (passed(&progress, self.now), progress.trouble());
+                Verdict::Mark { mark: Mark::GateGivenUp { reason }, annotations, trouble }
+            }
             OnTimeout::Proceed if due.is_some_and(|at| at > deadline) => {
                 Verdict::Wait { trouble: progress.trouble(), until: Some(deadline) }
             }
             _ if due.is_some() => Verdict::Wait { trouble: progress.trouble(), until: due },
-            _ => self.run(gate, member, purpose, progress),
+            _ => match &gate.hook {
+                Hook::Exec(command) => self.run(gate, command, member, reason, progress),
+                Hook::Job(template) => self.next_try(template, member, reason, &progress),
+            },
         }
     }
 
-    fn run(&self, gate: &Gate, member: &Member<'_>, purpose: Purpose<'_>, progress: Progress) -> Verdict {
+    fn run(&self, gate: &Gate, command: &Command, member: &Member<'_>, reason: Reason, progress: Progress) -> Verdict {
         let left = match gate.on_timeout {
             OnTimeout::Wait => gate.timeout,
             OnTimeout::Proceed => gate.timeout - self.now.duration_since(progress.started_at.0),
         };
         let first = member.pod.spec.as_ref().and_then(|spec| spec.containers.first()).map(|container| container.name.clone());
         Verdict::Run(Box::new(HookRun {
-            reason: purpose.reason(),
-            container: gate.hook.container.clone().or(first),
-            command: gate.hook.command.iter().map(|word| expanded(word, &self.spec, member, purpose.reason())).collect(),
+            reason,
+            container: command.container.clone().or(first),
+            command: command.command.iter().map(|word| expanded(word, &self.spec, member, reason)).collect(),
             timeout: left.max(SHORTEST_TRY),
             progress,
         }))
@@ -171,19 +206,25 @@ impl Round<'_> {
     /// where nothing asks for them any more.
     pub(super) fn settle_gates(&mut self) {
         let members = self.members;
+        let mut stale = Vec::new();
         for member in members.all().filter(|member| !member.terminating && !self.gated.contains(&member.ordinal)).collect::<Vec<_>>() {
             let marks = Marks::of(member.pod.metadata.annotations.as_ref());
             match marks.eviction.and_then(|asked| asked.checked_add(EVICTION_LIFE).ok()).filter(|end| *end > self.now) {
                 Some(end) => self.evict(member, &marks, end),
-                None if marks.any && !self.observed.running_hooks.contains(member.uid()) => self.unmark(member),
+                None if marks.any && !self.observed.running_hooks.contains(member.uid()) => stale.push(member),
                 None => {}
             }
         }
+        self.drop_hook_pods();
+        stale.into_iter().for_each(|member| self.unmark(member));
     }
 
     fn evict(&mut self, member: &Member<'_>, marks: &Marks, end: Timestamp) {
         self.recheck_at = self.recheck_at.into_iter().chain([end]).min();
-        let runs_another = self.actions.iter().any(|action| matches!(action, Action::RunGate { .. }));
+        let begins = |action: &Action| {
+            matches!(action, Action::RunGate { .. } | Action::CreateHookPod { .. } | Action::MarkPod { mark: Mark::GateBegun { .. }, .. })
+        };
+        let runs_another = self.actions.iter().any(begins) || self.hook_works_elsewhere(member);
         let gate = self.spec.extensions.gate.as_ref().filter(|gate| gate.holds(Reason::Eviction));
         if gate.is_none() || runs_another || marks.passed_for(&Purpose::Eviction.to_string()) {
             return;
@@ -204,6 +245,17 @@ impl Round<'_> {
         let resource_version = member.pod.metadata.resource_version.clone().unwrap_or_default();
         self.actions.push(Action::MarkPod { ordinal: member.ordinal(), name, uid, resource_version, mark, annotations });
     }
+}
+
+/// When a hook that began then has had its time.
+pub(super) fn deadline(begun: Timestamp, gate: &Gate) -> Timestamp {
+    begun.saturating_add(gate.timeout).unwrap_or(Timestamp::MAX)
+}
+
+/// What is on record about the hook for this purpose.
+fn recorded(member: &Member<'_>, purpose: &str) -> Option<Progress> {
+    let marks = Marks::of(member.pod.metadata.annotations.as_ref());
+    marks.progress.filter(|progress| progress.purpose == purpose)
 }
 
 fn has_something_to_hand_over(member: &Member<'_>) -> bool {

@@ -137,15 +137,19 @@ impl<'a> Member<'a> {
 
     /// What keeps it from being ready, as far as the pod says.
     pub(super) fn trouble(&self) -> Option<String> {
-        let unscheduled = condition(self.pod, "PodScheduled").filter(|condition| condition.status == "False");
         let unready = ready_condition(self.pod).filter(|condition| condition.status != "True");
         let unreplaced = unreplaced(self.pod).map(|name| format!("container {name} has still to be replaced"));
-        unscheduled
-            .and_then(told)
-            .or_else(|| containers(self.pod).find_map(container_trouble))
-            .or_else(|| unready.and_then(told))
-            .or(unreplaced)
+        unscheduled(self.pod).or_else(|| containers(self.pod).find_map(container_trouble)).or_else(|| unready.and_then(told)).or(unreplaced)
     }
+}
+
+/// What keeps a pod from starting, as far as it says.
+pub(super) fn start_trouble(pod: &Pod) -> Option<String> {
+    unscheduled(pod).or_else(|| containers(pod).find_map(waiting_trouble))
+}
+
+fn unscheduled(pod: &Pod) -> Option<String> {
+    condition(pod, "PodScheduled").filter(|condition| condition.status == "False").and_then(told)
 }
 
 /// What a pod tells of its own prospects.
@@ -187,7 +191,8 @@ fn readiness(ready: &PodCondition, min_ready: SignedDuration, now: Timestamp) ->
     }
 }
 
-fn phase(pod: &Pod) -> Option<&str> {
+/// The phase of a pod, if it has been given one.
+pub(super) fn phase(pod: &Pod) -> Option<&str> {
     pod.status.as_ref().and_then(|status| status.phase.as_deref())
 }
 

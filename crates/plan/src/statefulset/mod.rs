@@ -26,6 +26,7 @@ mod action;
 mod claims;
 mod conditions;
 mod gate;
+mod hook_pods;
 mod identity;
 mod in_place;
 mod member;
@@ -51,6 +52,7 @@ use kinds::extensions::Malformed;
 
 pub use action::{Action, DeleteReason, Mark, Marking};
 pub use gate::HookRun;
+pub use hook_pods::{hook_owner, is_hook_pod};
 pub use identity::{REVISION_LABEL, ordinal_of, parent_of};
 pub use member::{PodHealth, health_of};
 pub use revisions::revision_prefix;
@@ -84,6 +86,8 @@ pub struct Observed {
     pub revisions: Vec<Arc<ControllerRevision>>,
     /// The uids of the pods whose pre-delete hook is running now.
     pub running_hooks: HashSet<String>,
+    /// The pods that run pre-delete hooks of the set's pods.
+    pub hook_pods: Vec<Arc<Pod>>,
 }
 
 /// What to do next. Actions are carried out in order, up to the first that fails; then everything is observed anew.
@@ -196,6 +200,8 @@ struct Round<'a> {
     recheck_at: Option<Timestamp>,
     /// The ordinals whose pods are to be taken away, gate or no gate.
     gated: BTreeSet<u32>,
+    /// The names of the pods of hooks that are waited for.
+    kept_hook_pods: BTreeSet<String>,
 }
 
 impl<'a> Round<'a> {
@@ -214,6 +220,7 @@ impl<'a> Round<'a> {
             now,
             recheck_at: None,
             gated: BTreeSet::new(),
+            kept_hook_pods: BTreeSet::new(),
         }
     }
 

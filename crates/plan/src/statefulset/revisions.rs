@@ -143,7 +143,7 @@ fn delete(revision: &ControllerRevision) -> Action {
 }
 
 /// FNV-1 with 32 bits over the data and the decimal collision count; its decimal digits as letters that form no words.
-fn hash(data: &Value, collisions: i32) -> String {
+pub(super) fn hash(data: &Value, collisions: i32) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let text = format!("{data}{collisions}");
     let sum = text.bytes().fold(0x811c_9dc5_u32, |sum, byte| sum.wrapping_mul(0x0100_0193) ^ u32::from(byte));

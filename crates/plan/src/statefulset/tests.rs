@@ -4,6 +4,7 @@ mod cluster;
 mod conditions;
 mod extensions;
 mod gates;
+mod hook_pods;
 mod in_place;
 mod membership;
 mod ordering;

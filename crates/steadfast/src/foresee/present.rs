@@ -10,7 +10,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use plan::forecast::{NewPods, Places, Present, World};
-use plan::statefulset::{Observed, ordinal_of};
+use plan::statefulset::{Observed, is_hook_pod, ordinal_of};
 
 use crate::connect::{ConnectError, Server};
 
@@ -47,6 +47,7 @@ impl Surroundings {
         Observed {
             kind: Default::default(),
             running_hooks: Default::default(),
+            hook_pods: self.pods.iter().filter(|pod| is_hook_pod(name, pod)).cloned().collect(),
             pods: self.pods.iter().filter(|pod| is_of(&pod.metadata)).cloned().collect(),
             revisions: revisions.cloned().collect(),
             claims: self.claims.clone(),
@@ -58,8 +59,9 @@ impl Surroundings {
     fn neighbours(&self, set: &StatefulSet) -> Vec<Arc<Pod>> {
         let name = set.metadata.name.as_deref().unwrap_or_default();
         let own = |pod: &Pod| {
-            controller(&pod.metadata) == set.metadata.uid.as_deref()
-                && ordinal_of(name, pod.metadata.name.as_deref().unwrap_or_default()).is_some()
+            let is_member = controller(&pod.metadata) == set.metadata.uid.as_deref()
+                && ordinal_of(name, pod.metadata.name.as_deref().unwrap_or_default()).is_some();
+            is_member || is_hook_pod(name, pod)
         };
         self.pods.iter().filter(|pod| !own(pod)).cloned().collect()
     }

@@ -231,6 +231,7 @@ mod tests {
             claims: [("data-web-1".to_owned(), Arc::new(serde_json::from_value(claim).unwrap()))].into(),
             revisions: vec![revision(1), revision(2)],
             running_hooks: Default::default(),
+            hook_pods: Default::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The state at one revision, and the events that led to it. Cloning is cheap: all of it is shared.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use imbl::{OrdMap, Vector};
 
@@ -96,7 +96,7 @@ impl State {
             None => drop(self.entries.remove(&key)),
         }
         let previous = previous.map(|entry| entry.document.clone());
-        let event = Arc::new(Event { key, revision: self.revision, document, previous, frame: std::sync::OnceLock::new() });
+        let event = Arc::new(Event { key, revision: self.revision, document, previous, frame: OnceLock::new(), binary: OnceLock::new() });
         self.remember(Arc::clone(&event));
         event
     }

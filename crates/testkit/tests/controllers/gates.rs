@@ -53,12 +53,32 @@ async fn an_update_runs_the_hook_in_each_pod_until_it_succeeds() {
     update(&cluster).await;
     assert_eq!(cluster.commands.run(), ["web-1 leave Update", "web-1 leave Update", "web-0 leave Update"]);
     assert!(before.iter().zip(uids(&cluster)).all(|(before, after)| *before != after));
-    let failed = "The pre-delete hook of Pod web-1 for Update failed, and is tried again: exit status 1: no replica";
-    let told = |events: &[Event]| events.iter().any(|event| event.message.as_deref() == Some(failed));
+    until_told(&cluster, "The pre-delete hook of Pod web-1 for Update failed, and is tried again: exit status 1: no replica").await;
+}
+
+async fn until_told(cluster: &Cluster, text: &str) {
+    let told = |events: &[Event]| events.iter().any(|event| event.message.as_deref() == Some(text));
     let events = Api::<Event>::namespaced(cluster.admin.clone(), "shop");
     while !told(&events.list(&Default::default()).await.unwrap().items) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_hook_that_is_a_pod_is_tried_until_it_succeeds_and_leaves_nothing_behind() {
+    let container = json!({"name": "leave", "image": "tools"});
+    let gate = json!({"job": {"template": {"metadata": {"labels": {"job": "leave"}}, "spec": {"containers": [container]}}}});
+    let cluster = two(("steadfast.dev/pre-delete", &gate.to_string())).await;
+    let before = uids(&cluster);
+    cluster.commands.fail(1);
+    update(&cluster).await;
+    let tries = ["web-1 10.0.0.1 1 Update 2", "web-1 10.0.0.1 1 Update 2", "web-0 10.0.0.0 0 Update 2"];
+    assert_eq!(cluster.commands.run(), tries);
+    until(&cluster.informers.pods, "only the set's pods are left", |pods| pods.len() == 2).await;
+    assert!(before.iter().zip(uids(&cluster)).all(|(before, after)| *before != after));
+    let why = "container leave ended with exit code 1: no replica";
+    until_told(&cluster, &format!("The pre-delete hook of Pod web-1 for Update failed, and is tried again: {why}")).await;
+    until_told(&cluster, "The pre-delete hook of Pod web-0 for Update succeeded").await;
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde_json::json;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
@@ -33,6 +34,26 @@ impl Commands {
     /// `web-1 leave Update`, in the order in which they ran.
     pub(crate) fn run(&self) -> Vec<String> {
         self.0.lock().unwrap().run.clone()
+    }
+
+    /// Runs the pod of a hook: the status it ends with.
+    pub(crate) fn end(&self, pod: &Pod) -> Value {
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let variables = container.env.iter().flatten().filter_map(|variable| variable.value.as_deref());
+        let fails = self.note(variables.collect::<Vec<_>>().join(" "));
+        let (phase, code) = if fails { ("Failed", 1) } else { ("Succeeded", 0) };
+        let end = json!({"terminated": {"exitCode": code, "message": "no replica"}});
+        let status = json!({"name": container.name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": end});
+        json!({"phase": phase, "containerStatuses": [status]})
+    }
+
+    /// Notes what is run; whether it fails.
+    fn note(&self, what: String) -> bool {
+        let mut state = self.0.lock().unwrap();
+        state.run.push(what);
+        let fails = state.failures > 0;
+        state.failures = state.failures.saturating_sub(1);
+        fails
     }
 
     pub(crate) fn dialer(&self) -> NodeDialer {
@@ -69,11 +90,7 @@ impl Commands {
     fn status(&self, uri: &http::Uri) -> String {
         let pod = uri.path().split('/').nth(3).unwrap_or_default().to_owned();
         let words = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix("command="));
-        let mut state = self.0.lock().unwrap();
-        state.run.push([pod.as_str()].into_iter().chain(words).collect::<Vec<_>>().join(" "));
-        let fails = state.failures > 0;
-        state.failures = state.failures.saturating_sub(1);
-        match fails {
+        match self.note([pod.as_str()].into_iter().chain(words).collect::<Vec<_>>().join(" ")) {
             false => json!({"status": "Success"}).to_string(),
             true => json!({"status": "Failure", "message": "exit status 1"}).to_string(),
         }

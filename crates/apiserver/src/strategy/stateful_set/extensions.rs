@@ -2,8 +2,10 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kinds::extensions::{Extensions, Malformed};
-use kinds::{Ordinals, ordinals};
+use kinds::gate::{Hook, PRE_DELETE, hook_labels};
+use kinds::{Ordinals, Selector, ordinals};
 
+use super::super::{check, pod};
 use crate::field::{FieldError, Path};
 
 /// The name of a pod is its host name, and the value of a label.
@@ -15,6 +17,24 @@ pub(super) fn annotations(set: &StatefulSet, old: Option<&StatefulSet>) -> Vec<F
     let before = old.map(malformed).unwrap_or_default();
     let new = malformed(set).into_iter().filter(|malformed| !before.contains(malformed));
     new.map(|Malformed { annotation, value, reason }| FieldError::invalid(path().key(annotation), value, reason)).collect()
+}
+
+/// What is wrong with the pod of a hook. A gate that is there already stays, as above.
+pub(super) fn hook(set: &StatefulSet, old: Option<&StatefulSet>) -> Vec<FieldError> {
+    let written = |set: &StatefulSet| set.metadata.annotations.as_ref().and_then(|annotations| annotations.get(PRE_DELETE).cloned());
+    let is_new = written(set).is_some() && old.and_then(written) != written(set);
+    let gate = Extensions::read(set.metadata.annotations.as_ref()).0.gate.filter(|_| is_new);
+    let Some(Hook::Job(mut template)) = gate.map(|gate| gate.hook) else { return Vec::new() };
+    let path = path().key(PRE_DELETE).child("job").child("template");
+    pod::default_template(&mut template);
+    let mut errors = pod::validate_template(&template, &path, &[]);
+    let labels = hook_labels(&template, set.metadata.name.as_deref().unwrap_or_default());
+    let selector = set.spec.as_ref().and_then(|spec| Selector::from_label_selector(&spec.selector).ok());
+    if selector.is_some_and(|selector| selector.matches(Some(&labels))) {
+        let detail = "must not match the selector of the set: the pod of a hook is none of its instances";
+        errors.push(FieldError::invalid(path.child("metadata").child("labels"), check::shown(&labels), detail));
+    }
+    errors
 }
 
 /// Refuses a set whose last pod could not be created, and a change that makes it want such a pod.

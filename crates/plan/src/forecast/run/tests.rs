@@ -44,6 +44,7 @@ fn settled(set: StatefulSet) -> World {
         claims: Default::default(),
         revisions: Vec::new(),
         running_hooks: Default::default(),
+        hook_pods: Default::default(),
     };
     let mut run = Run::new(&present(World::new(observed, "2030-01-01T00:00:00Z".parse().unwrap()), None));
     assert_eq!(run.until_the_end(), Verdict::Completes);
@@ -111,6 +112,18 @@ fn a_scale_down_takes_claims_along_if_the_policy_says_so() {
     let fates: Vec<_> = forecast.claims.iter().map(|outlook| &outlook.fate).collect();
     assert_eq!(fates, [&claims::Fate::Kept, &claims::Fate::Lost, &claims::Fate::Lost]);
     assert_eq!(forecast.changes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["spec.replicas: 3 -> 1"]);
+}
+
+#[test]
+fn a_hook_that_is_a_pod_is_told_of_as_one_step() {
+    let gate = json!({"job": {"template": {"spec": {"containers": [{"name": "leave", "image": "tools"}]}}}});
+    let mut present = changed(json!({"replicas": 1}), image("v2"));
+    present.world.annotate(kinds::gate::PRE_DELETE, &gate.to_string());
+    let lines = lines(present);
+    assert!(lines[1].starts_with("run the pre-delete hook of pod web-0 as pod web-0-hook-"), "{lines:?}");
+    let rest =
+        ["delete web-0: its image changes", "create web-0 at revision v2", "wait for web-0 to become Ready", "then it is as desired"];
+    assert_eq!(lines[2..], rest);
 }
 
 #[test]

@@ -231,6 +231,7 @@ pub(super) fn observed(set: SetBuilder, revisions: Vec<ControllerRevision>, pods
         claims: (0..10).map(|ordinal| claim(&format!("data-web-{ordinal}"))).map(|claim| (name_of(&claim), Arc::new(claim))).collect(),
         revisions: revisions.into_iter().map(Arc::new).collect(),
         running_hooks: HashSet::new(),
+        hook_pods: Vec::new(),
     }
 }
 

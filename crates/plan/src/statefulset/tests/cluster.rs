@@ -31,6 +31,7 @@ impl Cluster {
             claims: HashMap::new(),
             revisions: Vec::new(),
             running_hooks: Default::default(),
+            hook_pods: Default::default(),
         };
         Self { world: World::new(observed, now()), seen: BTreeSet::new() }
     }

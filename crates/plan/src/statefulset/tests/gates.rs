@@ -63,6 +63,8 @@ fn the_hook_is_told_which_pod_goes_and_why() {
     let run = run_of(&plan(&updating(gated(""), three(pod("web-2"))), now()));
     assert_eq!(run.command, ["leave", "web-2 2", "Update/3"]);
     assert_eq!((run.timeout, run.progress.started_at.0), (SignedDuration::from_secs(60), now()));
+    let begun = run.begun();
+    assert_eq!((begun[0].0, begun[1].clone()), (PROGRESS, (PASSED, None)), "a pass for something else is none for this");
 }
 
 #[test]

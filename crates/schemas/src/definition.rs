@@ -1,10 +1,8 @@
 //! A resource of the registry as a CustomResourceDefinition, for clusters that don't know it.
 
-use schemars::SchemaGenerator;
+use kinds::SetKind;
+use kinds::registry::{Resource, Subresource};
 use serde_json::{Map, Value, json};
-
-use crate::registry::{Resource, Subresource};
-use crate::set_kind::SetKind;
 
 /// Upstream keeps no schema deeper than this either; the types of the registry are not recursive.
 const DEEPEST: usize = 64;
@@ -51,10 +49,8 @@ fn columns() -> Value {
 
 /// The structural schema: no references, and the server's own rules for the object's metadata.
 fn schema(resource: &Resource) -> Value {
-    let mut generator = SchemaGenerator::default();
-    (resource.codec.schema)(&mut generator);
-    let definitions = generator.take_definitions(true);
-    let root = definitions.get(&(resource.codec.schema_name)()).cloned().unwrap_or_default();
+    let definitions = crate::bare();
+    let root = definitions.get(resource.codec.schema_name).cloned().unwrap_or_default();
     let mut schema = inlined(&root, &definitions, DEEPEST);
     schema["properties"]["metadata"] = json!({"type": "object"});
     schema["required"] = json!(["spec"]);
@@ -73,15 +69,13 @@ fn schema(resource: &Resource) -> Value {
     schema
 }
 
-/// The schema with what it refers to in place, and without words for people, which would fill a megabyte.
+/// The schema with what it refers to in place.
 fn inlined(schema: &Value, definitions: &Map<String, Value>, depth: usize) -> Value {
     let Some(fields) = schema.as_object().filter(|_| depth > 0) else { return schema.clone() };
-    if let Some(reference) = fields.get("$ref").and_then(Value::as_str) {
-        let name = reference.rsplit('/').next().unwrap_or(reference);
+    if let Some(name) = crate::reference(schema) {
         return definitions.get(name).map_or(Value::Null, |target| inlined(target, definitions, depth - 1));
     }
-    let kept = fields.iter().filter(|(key, _)| *key != "description");
-    let mut inlined: Map<_, _> = kept.map(|(key, value)| (key.clone(), part(key, value, definitions, depth - 1))).collect();
+    let mut inlined: Map<_, _> = fields.iter().map(|(key, value)| (key.clone(), part(key, value, definitions, depth - 1))).collect();
     if let Some(properties) = inlined.get_mut("properties").and_then(Value::as_object_mut) {
         properties.remove("managedFields");
         if let Some(created) = properties.get_mut("creationTimestamp") {
