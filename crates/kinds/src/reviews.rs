@@ -41,12 +41,6 @@ impl Review {
     pub fn singular(&self) -> String {
         self.kind.to_lowercase()
     }
-
-    /// The name of the kind's schema.
-    pub fn schema_name(&self) -> String {
-        let package = self.group.trim_end_matches(".k8s.io");
-        format!("io.k8s.api.{package}.{VERSION}.{}", self.kind)
-    }
 }
 
 /// The review of a group, version and plural name.

@@ -104,8 +104,8 @@ pub fn plain<T: DeserializeOwned>(kind: &str, headers: &HeaderMap, body: &[u8]) 
 /// Reads a review, which is an object at least.
 pub fn review(review: &Review, headers: &HeaderMap, body: &[u8]) -> Result<Value, ApiError> {
     let unreadable = |error: String| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"));
-    let value: Value =
-        serde_json::from_slice(&as_json(|| review.schema_name(), headers, body)?).map_err(|error| unreadable(error.to_string()))?;
+    let value: Value = serde_json::from_slice(&as_json(|| protobuf::name_of(review.kind), headers, body)?)
+        .map_err(|error| unreadable(error.to_string()))?;
     let (kind, version) = (value.get("kind").and_then(Value::as_str), value.get("apiVersion").and_then(Value::as_str));
     let differs = |said: Option<&str>, expected: &str| said.is_some_and(|said| !said.is_empty() && said != expected);
     if !value.is_object() {
