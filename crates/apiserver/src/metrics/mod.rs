@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use kinds::registry::{RESOURCES, Subresource};
+use kinds::reviews;
 use store::Range;
 
 use crate::context::Shared;
@@ -41,6 +42,11 @@ pub struct Subject {
 impl Subject {
     /// What a request is about; `long` if it may go on for as long as the client likes.
     pub fn of(route: &Route, long: bool) -> Self {
+        if let Route::Review { review, namespace } = route {
+            let scope = if namespace.is_empty() { "cluster" } else { "namespace" };
+            let (group, version, resource) = (review.group, reviews::VERSION, review.plural);
+            return Self { verb: "POST", group, version, resource, subresource: "", scope, dry_run: false, long };
+        }
         let Route::Object(call) = route else {
             let path = match route {
                 Route::Health { question, .. } => question.name(),

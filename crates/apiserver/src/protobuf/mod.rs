@@ -31,7 +31,8 @@ fn message_name(api_version: &str, kind: &str) -> String {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     let group = match group {
         "" => "core",
-        group => group.strip_suffix(".k8s.io").unwrap_or(group),
+        // Of the groups of Kubernetes, the first word counts: `rbac.authorization.k8s.io`.
+        group => group.strip_suffix(".k8s.io").map_or(group, |group| group.split('.').next().unwrap_or(group)),
     };
     let of_kind = format!("api.{group}.{version}.{kind}");
     if table::message(&of_kind).is_some() { of_kind } else { format!("apimachinery.pkg.apis.meta.v1.{kind}") }
