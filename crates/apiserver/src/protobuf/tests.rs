@@ -80,7 +80,8 @@ fn an_event_has_its_length_before_it() {
 fn every_message_that_is_referred_to_is_there() {
     for row in kinds::registry::RESOURCES {
         let Some(name) = message_of(row.codec.schema_name) else { continue };
-        let mut waiting = vec![name.to_owned(), format!("{name}List")];
+        let list = (!name.ends_with("Review")).then(|| format!("{name}List"));
+        let mut waiting: Vec<_> = [name.to_owned()].into_iter().chain(list).collect();
         let mut seen = HashSet::new();
         while let Some(name) = waiting.pop() {
             let fields = message(&name).unwrap_or_else(|| panic!("{name}"));
