@@ -72,6 +72,7 @@ fn settled(replicas: i32) -> Result<World, Failure> {
         claims: Default::default(),
         revisions: Vec::new(),
         running_hooks: Default::default(),
+        hook_pods: Default::default(),
     };
     let mut world = World::new(observed, jiff::Timestamp::now());
     for _ in 0..100 {

@@ -25,7 +25,8 @@ fn kubectl_explains_every_kind_and_lists_by_streaming() {
     cluster.ready("web", 2);
     let resources = cluster.kubectl(&["api-resources", "--output", "name"]);
     for resource in resources.split_whitespace() {
-        let explained = cluster.kubectl(&["explain", resource, "--recursive"]);
+        let plural = resource.split('.').next().unwrap();
+        let explained = cluster.kubectl(&["explain", plural, "--recursive"]);
         assert!(explained.contains("apiVersion") && explained.contains("metadata"), "{resource}: {explained}");
     }
     for resource in ["poddisruptionbudget.spec.minAvailable", "pod.spec.containers.livenessProbe.httpGet", "statefulset.spec.replicas"] {

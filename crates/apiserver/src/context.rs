@@ -17,8 +17,8 @@ pub struct Shared {
     pub config: Config,
     pub admission: Admission,
     pub authenticator: Authenticator,
-    pub(crate) authority: Authority,
     pub metrics: Metrics,
+    pub(crate) authority: Authority,
     /// Ends watches and streams when the server stops.
     pub closing: CancellationToken,
 }

@@ -37,8 +37,8 @@ impl Server {
         tokio::spawn(expiry::run(Arc::clone(&store), closing.clone()));
         let closes = Arc::new(closing.clone().drop_guard());
         let authority = Authority::new(Arc::clone(&store));
-        let shared =
-            Arc::new(Shared { store, config, admission, authenticator, authority, metrics: Metrics::default(), closing: closing.clone() });
+        let metrics = Metrics::default();
+        let shared = Arc::new(Shared { store, config, admission, authenticator, authority, metrics, closing: closing.clone() });
         auth::begin(&shared, closing).await?;
         Ok(Self { service: Service::new(shared), _closes: closes })
     }

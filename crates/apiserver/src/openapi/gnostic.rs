@@ -5,7 +5,14 @@ use serde_json::Value;
 use crate::protobuf::wire::{put_bytes, put_message, put_number};
 
 /// The form's media type.
-pub const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+pub const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The same as clients ask for it: an `@` is not allowed in the name of a type, and the same clients can't read it in an answer.
+const ASKED_FOR: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// Whether a client asks for the form.
+pub fn is_accepted(accept: &str) -> bool {
+    [MEDIA_TYPE, ASKED_FOR].iter().any(|name| accept.contains(name))
+}
 
 /// How a JSON value is written.
 enum Form {

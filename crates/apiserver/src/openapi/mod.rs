@@ -57,7 +57,7 @@ pub fn whole(headers: &HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut response = if respond::is_known(headers, &hash) {
         respond::not_modified()
-    } else if accept.contains(gnostic::MEDIA_TYPE) {
+    } else if gnostic::is_accepted(accept) {
         respond::typed(StatusCode::OK, gnostic::MEDIA_TYPE, gnostic::encoded(&v2::document()))
     } else {
         respond::value(StatusCode::OK, &v2::document())

@@ -103,6 +103,12 @@ fn value(kind: Kind, wire: &Wire<'_>, depth: usize) -> Option<Value> {
         (Kind::Quantity, Wire::Bytes(bytes)) => single(bytes).and_then(text_of).map(Value::from),
         (Kind::IntOrText, Wire::Bytes(bytes)) => int_or_string(bytes),
         (Kind::Raw, Wire::Bytes(bytes)) => serde_json::from_slice(single(bytes)?).ok(),
+        (Kind::Texts, Wire::Bytes(bytes)) => Fields(bytes)
+            .map(|field| match field? {
+                (1, Wire::Bytes(text)) => text_of(text).map(Value::from),
+                _ => None,
+            })
+            .collect(),
         (Kind::Message(name), Wire::Bytes(bytes)) => {
             let mut object = Map::new();
             read(message(name)?, bytes, &mut object, depth)?;

@@ -23,6 +23,8 @@ pub enum Kind {
     IntOrText,
     /// JSON text.
     Raw,
+    /// In JSON: a list of texts.
+    Texts,
     Message(&'static str),
 }
 
@@ -126,6 +128,7 @@ fn parse_kind(text: &'static str) -> Option<Kind> {
                 "Quantity" => Kind::Quantity,
                 "IntOrString" => Kind::IntOrText,
                 "RawExtension" | "FieldsV1" => Kind::Raw,
+                "ExtraValue" => Kind::Texts,
                 _ => Kind::Message(name),
             }
         }

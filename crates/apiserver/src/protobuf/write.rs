@@ -222,14 +222,10 @@ impl<'de> Visitor<'de> for Value<'_> {
         let number = self.number;
         match (self.arity, self.kind) {
             (Arity::List, _) => while items.next_element_seed(self.one(number))?.is_some() {},
-            // A list that is an object of a type of its own holds its items in the first field.
-            (_, Kind::Message(name)) => {
-                let Some(field) = message(name).and_then(|message| message.numbered(1)) else { return self.unfit("a list") };
-                put_message(self.out, number, |out| {
-                    while items.next_element_seed(Value { arity: Arity::One, ..Value::of(field, out) })?.is_some() {}
-                    Ok(())
-                })?;
-            }
+            (_, Kind::Texts) => put_message(self.out, number, |out| {
+                while items.next_element_seed(Value { number: 1, kind: Kind::Text, arity: Arity::One, out })?.is_some() {}
+                Ok(())
+            })?,
             _ => return self.unfit("a list"),
         }
         Ok(())
