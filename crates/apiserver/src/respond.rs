@@ -121,8 +121,22 @@ pub fn compressed(response: Response, accepts: bool) -> Response {
     http::Response::from_parts(parts, full(compressed))
 }
 
+/// Marks an answer that stays in JSON whatever the client would rather have.
+#[derive(Clone, Copy)]
+struct InJson;
+
+/// An answer whose form in protobuf would not say all of it.
+pub fn only_json(status: StatusCode, answer: &impl Serialize) -> Response {
+    let mut response = value(status, answer);
+    response.extensions_mut().insert(InJson);
+    response
+}
+
 /// Objects in JSON as protobuf; what has no form in it stays as it is, and so do streams.
 pub fn in_protobuf(response: Response) -> Response {
+    if response.extensions().get::<InJson>().is_some() {
+        return response;
+    }
     let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|content_type| content_type == "application/json");
     if !is_json {
         return response;

@@ -186,6 +186,9 @@ async fn reviews_of_access_answer_what_requests_would_meet() {
     grant(&harness, "ClusterRole", "view").await;
     let get = |resource: &str| json!({"resourceAttributes": {"verb": "get", "resource": resource, "namespace": "default"}});
     let own = format!("{REVIEWS}/selfsubjectaccessreviews");
+    let either = [("accept", "application/vnd.kubernetes.protobuf,application/json")];
+    let answer = by(&harness, bob(), "POST", &own, &either, json!({"spec": get("pods")})).await.1;
+    assert_eq!(answer["status"]["allowed"], true, "an answer that protobuf would cut short stays in JSON");
     let allowed = asked(&harness, bob(), &own, get("pods")).await;
     let reason = "RBAC: allowed by RoleBinding \"bob-view/default\" of ClusterRole \"view\" to User \"bob\"";
     assert_eq!(allowed, json!({"allowed": true, "reason": reason}));
