@@ -59,11 +59,15 @@ struct Watch<'a> {
     cluster: &'a Cluster,
     kubectl: Child,
     events: Receiver<Value>,
+    /// The uids of the pods that were there: the watch may begin by telling of them.
+    before: Vec<Value>,
 }
 
 impl<'a> Watch<'a> {
     /// Begins to look; the pods that are there are no news.
     fn begin(cluster: &'a Cluster) -> Self {
+        let pods = cluster.get(&["pods"])["items"].as_array().cloned().unwrap_or_default();
+        let before = pods.into_iter().map(|mut pod| pod["metadata"]["uid"].take()).collect();
         let arguments = ["get", "pods", "--watch", "--output-watch-events", "--output", "json"];
         let mut kubectl = cluster.kubectl_command(&arguments).stdout(Stdio::piped()).spawn().expect("kubectl runs");
         let output = kubectl.stdout.take().expect("piped");
@@ -76,7 +80,7 @@ impl<'a> Watch<'a> {
                 }
             }
         });
-        let watch = Self { cluster, kubectl, events };
+        let watch = Self { cluster, kubectl, events, before };
         watch.until_marker("begin");
         watch
     }
@@ -100,7 +104,7 @@ impl<'a> Watch<'a> {
             let meta = &event["object"]["metadata"];
             match (event["type"].as_str(), meta["name"].as_str().unwrap_or_default()) {
                 (Some("ADDED"), marker) if marker == name => break,
-                (Some("ADDED"), pod) if pod.starts_with("web-") => {
+                (Some("ADDED"), pod) if pod.starts_with("web-") && !self.before.contains(&meta["uid"]) => {
                     seen.push(format!("+ {pod} {}", meta["labels"]["controller-revision-hash"].as_str().unwrap_or_default()));
                 }
                 (Some("DELETED"), pod) if pod.starts_with("web-") => seen.push(format!("- {pod}")),
