@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod balanced;
 mod request;
 mod second_image;
 
+pub use balanced::Balanced;
 use request::Proxy;
 pub use request::{Answer, Watch};
 
@@ -97,7 +99,10 @@ impl Cluster {
         let mut up = Command::new(binary());
         let (n, kubeconfig) = (self.number.number, self.kubeconfig());
         up.args(["up", "--listen", &format!("127.0.0.1:{}", 20000 + n), "--node-name", "node-a"]);
-        up.args(["--pod-cidr", &format!("10.111.{n}.0/24"), "--service-cidr", &format!("10.112.{n}.0/24")]);
+        up.args(["--pod-cidr", &format!("10.111.{n}.0/24")]);
+        if !self.arguments.iter().any(|argument| argument == "--service-cidr") {
+            up.args(["--service-cidr", &format!("10.112.{n}.0/24")]);
+        }
         up.arg("--data-dir").arg(self.data_dir()).args(&self.arguments);
         match &self.home {
             None => up.arg("--kubeconfig").arg(kubeconfig),
@@ -126,6 +131,16 @@ impl Cluster {
         let signalled = Command::new("kill").arg(server.id().to_string()).status().expect("kill runs");
         assert!(signalled.success());
         server.wait().expect("the server ends").success()
+    }
+
+    /// Where the API is served.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 20000 + self.number.number))
+    }
+
+    /// Further arguments of `steadfast up`, from its next start on.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     }
 
     /// The server's process id.

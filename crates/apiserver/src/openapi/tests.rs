@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::protobuf::wire::{Fields, Wire};
+use protobuf::{Fields, Wire};
 
 fn references(document: &Value) -> Vec<String> {
     let text = document.to_string();

@@ -7,7 +7,6 @@ mod read;
 mod table;
 #[cfg(test)]
 mod tests;
-pub mod wire;
 mod write;
 
 pub use read::to_json;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::table::{Arity, Kind, Message, message};
-use super::wire::{Fields, Wire};
+use protobuf::{Fields, Wire};
 use super::{DEPTH, MAGIC};
 use crate::error::ApiError;
 

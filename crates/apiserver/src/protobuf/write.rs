@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::table::{Arity, Field, Kind, Message, message};
-use super::wire::{put_bytes, put_message, put_number};
+use protobuf::{put_bytes, put_message, put_number};
 use super::{MAGIC, message_name};
 
 #[derive(Deserialize)]
