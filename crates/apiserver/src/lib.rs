@@ -19,6 +19,8 @@ pub mod error;
 mod eviction;
 mod expiry;
 pub mod field;
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 pub mod keys;
 mod list;

@@ -61,6 +61,17 @@ fn the_directives_do_what_they_say() {
 }
 
 #[test]
+fn deletions_in_what_is_new_leave_nothing() {
+    let ports = json!([{"containerPort": 80, "$patch": "delete"}, {"containerPort": 81}]);
+    let container = json!({"name": "a", "ports": ports, "resources": {"$patch": "delete"}});
+    let patch = json!({"spec": {"containers": [container], "securityContext": {"$patch": "delete"}}});
+    let expected = json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 81}]}]}});
+    let once = strategic("pods", json!({"spec": {}}), patch.clone());
+    assert_eq!(once, expected);
+    assert_eq!(strategic("pods", once, patch), expected);
+}
+
+#[test]
 fn kubectl_apply_orders_a_list_by_its_set_element_order() {
     let current = json!({"spec": {"containers": [{"name": "a"}, {"name": "injected"}, {"name": "b"}]}});
     let order = json!([{"name": "b"}, {"name": "a"}]);
