@@ -15,6 +15,8 @@ mod decode;
 mod deletion;
 mod discovery;
 mod document;
+#[cfg(test)]
+mod documents;
 pub mod error;
 mod eviction;
 mod expiry;

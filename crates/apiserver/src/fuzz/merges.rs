@@ -39,7 +39,7 @@ fn patched(patch_type: PatchType, input: &[u8]) -> Option<(&'static Resource, Va
     let made = patch::apply(patch_type, resource, &current, patch).ok()?;
     let text = made.to_string();
     assert!(text.len() < (1 << 23) + 8 * input.len(), "{} bytes of {}", text.len(), input.len());
-    assert_eq!(serde_json::from_str::<Value>(&text).ok().as_ref(), Some(&made), "deeper than can be read");
+    assert!(serde_json::from_str::<Value>(&text).is_ok(), "deeper than can be read");
     let _ = decode::json(resource, text.as_bytes(), FieldValidation::Warn);
     Some((resource, made, patch))
 }

@@ -25,3 +25,9 @@ fn resource(plural: &[u8]) -> &'static Resource {
     let sum = plural.iter().map(|byte| usize::from(*byte)).sum::<usize>();
     named.unwrap_or(&registry::RESOURCES[sum % registry::RESOURCES.len()])
 }
+
+/// Whether a value is the same when it is written and read. A number with many digits behind its point need not be: the last of
+/// them may differ, which no field of a kind can tell, as none is such a number.
+fn is_exact(value: &serde_json::Value) -> bool {
+    serde_json::from_str::<serde_json::Value>(&value.to_string()).is_ok_and(|again| again == *value)
+}

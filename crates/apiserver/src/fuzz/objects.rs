@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use kinds::{Object, Resource};
 use serde_json::Value;
 
-use super::{lines, resource};
+use super::{is_exact, lines, resource};
 use crate::decode::{self, Decoded};
 use crate::media::Presentation;
 use crate::present::{self, Form};
@@ -65,6 +65,9 @@ pub fn protobuf_of(input: &[u8]) -> Option<Vec<u8>> {
 
 fn check(resource: &'static Resource, object: &dyn Object) {
     let value = object.to_value();
+    if !is_exact(&value) {
+        return;
+    }
     let again = decode::json(resource, &object.to_json(), FieldValidation::Strict);
     let again = again.unwrap_or_else(|error| panic!("{value} is not read as it was written: {error}")).object;
     assert_eq!(again.to_value(), value);

@@ -135,6 +135,7 @@ pub struct History {
 pub struct Record {
     clock: AtomicU64,
     calls: tokio::sync::watch::Sender<usize>,
+    lists: tokio::sync::watch::Sender<usize>,
     history: Mutex<History>,
 }
 
@@ -149,12 +150,18 @@ impl Record {
         let mut history = self.history();
         let noted = what(&mut history);
         self.calls.send_replace(history.calls.len());
+        self.lists.send_replace(history.listings.len());
         noted
     }
 
     /// Waits for so many calls.
     pub async fn reached(&self, calls: usize) {
         let _ = self.calls.subscribe().wait_for(|done| *done >= calls).await;
+    }
+
+    /// Waits for so many lists.
+    pub async fn began(&self, lists: usize) {
+        let _ = self.lists.subscribe().wait_for(|done| *done >= lists).await;
     }
 
     /// All that was noted.

@@ -15,6 +15,7 @@ mod history;
 mod judge;
 mod model;
 mod reader;
+mod remote;
 mod server;
 mod watcher;
 
@@ -25,10 +26,11 @@ use tokio::task::JoinSet;
 pub use dice::Dice;
 pub use door::Door;
 pub use faulty::{Fault, Faulty};
-pub use history::{Call, Commit, End, Form, Answer, History, Listing, Record, Told, Watching};
-pub use judge::{Verdict, judge};
-pub use model::{Kind, Object, Op, State};
-pub use server::{Disturbance, Scale, in_process};
+pub use history::{Answer, Call, Commit, End, Form, History, Listing, Page, Record, Told, Watching};
+pub use judge::{Shown, Verdict, judge};
+pub use model::{KINDS, Kind, NAMES, Object, Op, Pairs, QUIET, State};
+pub use remote::remote;
+pub use server::{Disturbances, in_process};
 
 /// What a workload is made of.
 #[derive(Clone, Debug)]

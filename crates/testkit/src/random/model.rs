@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 /// A kind that is used.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind {
     pub api_version: &'static str,
     pub kind: &'static str,
@@ -14,7 +14,25 @@ pub struct Kind {
     pub content: &'static str,
 }
 
-pub static CONFIG_MAPS: Kind = Kind { api_version: "v1", kind: "ConfigMap", plural: "configmaps", content: r#"{"data":{"k":"v"}}"# };
+/// Kinds whose objects nobody but their owner changes.
+pub static QUIET: [Kind; 2] = [
+    Kind { api_version: "v1", kind: "ConfigMap", plural: "configmaps", content: r#"{"data":{"k":"v"}}"# },
+    Kind { api_version: "v1", kind: "Secret", plural: "secrets", content: r#"{"data":{"k":"dg=="}}"# },
+];
+
+/// The same, and one with a specification and a status.
+pub static KINDS: [Kind; 3] = {
+    let [first, second] = QUIET;
+    [first, second, SETS]
+};
+
+const SETS: Kind = Kind {
+    api_version: "apps/v1",
+    kind: "StatefulSet",
+    plural: "statefulsets",
+    content: r#"{"spec":{"serviceName":"s","selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},
+        "spec":{"containers":[{"name":"c","image":"x"}]}}}}"#,
+};
 
 /// An object by its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,9 +68,8 @@ impl Object {
         format!("{}/{}", self.kind.path(), self.name)
     }
 
-    /// Of one of the kinds, by its plural.
-    pub fn find(kinds: &'static [Kind], plural: &str, name: &str) -> Option<Self> {
-        let kind = kinds.iter().find(|kind| kind.plural == plural)?;
+    /// Of a kind; none if the name is none that is used.
+    pub fn of(kind: &'static Kind, name: &str) -> Option<Self> {
         Some(Self { kind, name: NAMES.into_iter().find(|known| *known == name)? })
     }
 }
@@ -163,6 +180,8 @@ impl Op {
             {
                 Refused(409)
             }
+            // Where there are no labels at all, there is no place for one.
+            Self::JsonPatch { .. } if found.labels.is_empty() => Either(422),
             Self::JsonPatch { test: Some((key, value)), .. } if found.labels.get(key) != Some(value) => Refused(422),
             Self::Apply { force: false, labels, .. } => {
                 let differs = labels.iter().any(|(key, value)| found.labels.get(key).is_some_and(|other| other != value));

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::Dice;
 use super::door::{Door, Said};
 use super::history::{Listing, Page, Record};
-use super::model::{Kind, LABELS, State};
+use super::model::{Kind, LABELS, NAMES, State};
 
 /// Lists until all is written, and once after.
 pub async fn run(kinds: &'static [Kind], mut dice: Dice, door: Arc<Door>, record: Arc<Record>, last: watch::Receiver<Option<u64>>) {
@@ -60,6 +60,10 @@ pub async fn list(
                 token = next.map(|next| format!("&continue={next}")).unwrap_or_default();
                 listing.whole = next.is_none();
                 listing.pages.push(page(&body, begin, end));
+                // So that the past can be forgotten between pages.
+                for _ in 0..limit * 8 {
+                    tokio::task::yield_now().await;
+                }
             }
             Some(Said { status: 410, .. }) => listing.expired = Some(end),
             Some(said) => panic!("a list is refused: {said:?}"),
@@ -74,7 +78,9 @@ pub async fn list(
 fn page(body: &Value, begin: u64, end: u64) -> Page {
     let revision = body.pointer("/metadata/resourceVersion").and_then(Value::as_str).and_then(|text| text.parse().ok());
     let items = body["items"].as_array().into_iter().flatten().filter_map(|item| Some((name(item), State::of(item)?)));
-    Page { begin, end, revision: revision.unwrap_or_default(), items: items.collect() }
+    // Others may have objects there, too.
+    let items = items.filter(|(name, _)| NAMES.contains(&name.as_str())).collect();
+    Page { begin, end, revision: revision.unwrap_or_default(), items }
 }
 
 pub fn name(object: &Value) -> String {

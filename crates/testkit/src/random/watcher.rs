@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::door::Door;
 use super::history::{End, Form, Record, Told, Watching};
-use super::model::{Kind, State};
+use super::model::{Kind, NAMES, State};
 use super::reader::{get, list, name, query_of, selector};
 use super::{Dice, Workload};
 
@@ -34,6 +34,11 @@ impl Watcher {
         Self { kind, selector, dice, door: Arc::clone(door), record: Arc::clone(record), position: None }
     }
 
+    /// One that sees everything of a kind.
+    pub fn of_all(kind: &'static Kind, dice: Dice, door: &Arc<Door>, record: &Arc<Record>) -> Self {
+        Self { kind, selector: None, dice, door: Arc::clone(door), record: Arc::clone(record), position: None }
+    }
+
     /// Watches until it has come to the last revision.
     pub async fn run(mut self, last: watch::Receiver<Option<u64>>) {
         loop {
@@ -45,13 +50,23 @@ impl Watcher {
                 return;
             }
             let watching = self.watch(after, &last).await;
-            self.position = (watching.end != End::Expired).then(|| watching.until());
-            let stalled = watching.end == End::Stalled;
+            let (end, position) = (watching.end, self.resumes_at(&watching));
             self.record.note(|history| history.watchings.push(watching));
-            if stalled {
-                return;
+            match end {
+                End::Stalled => return,
+                End::Expired => self.position = None,
+                End::Cut => self.position = Some(position),
+            }
+            if self.dice.one_in(3) {
+                tokio::time::sleep(Duration::from_millis(self.dice.roll(8))).await;
             }
         }
+    }
+
+    /// Where it was told up to; or now and then anywhere before, as one who saves its place too seldom.
+    fn resumes_at(&mut self, watching: &Watching) -> u64 {
+        let until = watching.until();
+        if self.dice.one_in(5) { until - self.dice.roll(until - watching.after + 1) } else { until }
     }
 
     async fn watch(&mut self, after: u64, last: &watch::Receiver<Option<u64>>) -> Watching {
@@ -95,5 +110,7 @@ fn told(line: &Value) -> Option<Told> {
         "BOOKMARK" => return object.pointer("/metadata/resourceVersion")?.as_str()?.parse().ok().map(Told::Bookmark),
         _ => return None,
     };
-    Some(Told::Event { form, name: name(object), state: State::of(object)? })
+    let (name, state) = (name(object), State::of(object)?);
+    // Of the objects of others it is known only that they were told.
+    Some(if NAMES.contains(&name.as_str()) { Told::Event { form, name, state } } else { Told::Bookmark(state.revision) })
 }
