@@ -1,22 +1,24 @@
 //! Random use of the real API server over the real store, judged by a model: several clients at once, with kills and compactions.
 //!
-//! A seed decides what is asked, how requests meet, and when the server dies. `STEADFAST_SEED=n` runs one seed only,
-//! `STEADFAST_SEEDS=n` so many.
+//! A seed decides what is asked, how requests meet, and when the server dies; but for timers, which are the clock's. `STEADFAST_SEED=n`
+//! runs one seed only, several times; `STEADFAST_SEEDS=n` so many seeds.
 
 use testkit::random::{Disturbances, Fault, KINDS, Shown, Verdict, Workload, in_process, judge};
 
 /// How many seeds run when nobody says.
 const SEEDS: u64 = 6;
+/// How often the one seed runs that is asked for.
+const REPEATED: usize = 20;
 const DISTURBANCES: Disturbances = Disturbances { kills: 3, compactions: 24 };
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-fn seeds() -> std::ops::Range<u64> {
+fn seeds() -> Vec<u64> {
     match number("STEADFAST_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("STEADFAST_SEEDS").unwrap_or(SEEDS),
+        Some(seed) => vec![seed; REPEATED],
+        None => (0..number("STEADFAST_SEEDS").unwrap_or(SEEDS)).collect(),
     }
 }
 
