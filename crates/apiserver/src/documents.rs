@@ -14,18 +14,21 @@ const WORDS: [&str; 5] = ["a", "b", "c\"", "ü", ""];
 /// Of `metadata`, what its author may own.
 const METADATA: [&str; 3] = ["labels", "annotations", "finalizers"];
 
+/// Of the fields of an object, so many are used by all documents of a case: else few would have one in common.
+const FIELDS: usize = 5;
+
 /// A kind, and so many documents of it.
 pub fn documents(count: usize) -> impl Strategy<Value = (&'static Resource, Vec<Value>)> {
     let tapes = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..160), count);
-    (0..registry::RESOURCES.len(), tapes).prop_map(|(row, tapes)| {
+    (0..registry::RESOURCES.len(), any::<u8>(), tapes).prop_map(|(row, first, tapes)| {
         let resource = &registry::RESOURCES[row];
-        (resource, tapes.iter().map(|tape| document(resource, tape)).collect())
+        (resource, tapes.iter().map(|numbers| document(resource, Tape { first: first.into(), numbers })).collect())
     })
 }
 
 /// The document that some numbers stand for.
-fn document(resource: &Resource, tape: &[u8]) -> Value {
-    let mut document = Tape(tape).object(resource.codec.schema_name, 0).unwrap_or_default();
+fn document(resource: &Resource, mut tape: Tape<'_>) -> Value {
+    let mut document = tape.object(resource.codec.schema_name, 0).unwrap_or_default();
     if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|field, _| METADATA.contains(&field.as_str()));
     }
@@ -40,13 +43,17 @@ fn document(resource: &Resource, tape: &[u8]) -> Value {
 }
 
 /// Numbers to draw from; zeros when they are used up.
-struct Tape<'a>(&'a [u8]);
+struct Tape<'a> {
+    numbers: &'a [u8],
+    /// Which fields are used.
+    first: usize,
+}
 
 impl Tape<'_> {
     fn roll(&mut self, sides: usize) -> usize {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        usize::from(*first) % sides
+        let Some((number, rest)) = self.numbers.split_first() else { return 0 };
+        self.numbers = rest;
+        usize::from(*number) % sides
     }
 
     fn word(&mut self) -> Value {
@@ -58,7 +65,8 @@ impl Tape<'_> {
         let (_, fields) = shape::object(schema)?;
         let mut names: Vec<_> = fields.keys().collect();
         names.sort();
-        // The wide objects get as many fields as the narrow ones: what is deep is rare otherwise.
+        names.rotate_left(self.first % names.len());
+        names.truncate(FIELDS);
         let count = if depth < DEPTH { 1 + self.roll(4) } else { 0 };
         let mut object = Map::new();
         for _ in 0..count {
