@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
 use crate::run::{Result, command, output, root, show};
-use crate::{images, install, tidy};
+use crate::{fuzz, images, install, tidy};
 
 /// How many tests of one program run at the same time.
 const THREADS: &str = "4";
@@ -25,6 +25,7 @@ pub fn run() -> Result {
         tests.env("RUST_TEST_THREADS", THREADS);
         show(tests)
     })?;
+    step("fuzz", fuzz::bounded)?;
     println!("everything passed on {}", output(command("uname", &["-srm"]))?.trim());
     Ok(())
 }

@@ -70,7 +70,7 @@ fn median(values: &mut [usize]) -> usize {
 
 fn sources() -> Result<Vec<(PathBuf, String)>> {
     let mut paths = Vec::new();
-    for folder in ["crates", "xtask", "tests"] {
+    for folder in ["crates", "fuzz", "xtask", "tests"] {
         collect(&root().join(folder), "rs", &mut paths)?;
     }
     paths.sort();

@@ -41,6 +41,8 @@ mod tokens;
 mod volumes;
 mod worker;
 
+#[doc(hidden)]
+pub use server::fuzz;
 pub use agent::{Agent, Connector, StartError};
 pub use sources::Views;
 

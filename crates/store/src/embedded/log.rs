@@ -133,7 +133,7 @@ impl Log {
 }
 
 /// Applies the commits of one frame.
-fn apply(number: u64, payload: &[u8], state: &mut State) -> Result<(), &'static str> {
+pub(super) fn apply(number: u64, payload: &[u8], state: &mut State) -> Result<(), &'static str> {
     if number != state.revision().0 + 1 {
         return Err("a commit is missing before this one");
     }
