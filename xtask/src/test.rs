@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
 use crate::run::{Result, command, output, root, show};
-use crate::{images, install, tidy};
+use crate::{clients, images, install, tidy};
 
 /// How many tests of one program run at the same time.
 const THREADS: &str = "4";
@@ -10,6 +10,7 @@ const THREADS: &str = "4";
 pub fn run() -> Result {
     install::packages(&[("busybox", "busybox-static"), ("crun", "crun"), ("nft", "nftables"), ("docker-registry", "docker-registry")])?;
     let kubectl = install::kubectl()?;
+    step("clients", clients::install)?;
     step("format", || show(command("cargo", &["fmt", "--all", "--check"])))?;
     step("tidy", tidy::run)?;
     step("lints", || show(command("cargo", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])))?;
