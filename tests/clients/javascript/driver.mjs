@@ -32,24 +32,33 @@ function typed({ resource, namespace }) {
   const api = config.makeApiClient(k8s[className(resource)]);
   const name = (namespace ? "Namespaced" : "") + resource.kind;
   const call = (verb, options, ...more) => api[verb + name]({ ...(namespace && { namespace }), ...options }, ...more);
-  return { call, read: "read" };
+  return { call, read: "read", own: (body) => k8s.loadYaml(JSON.stringify(body)) };
 }
 
 /** A kind that the client knows nothing of. */
 function custom({ resource: { group, version, plural }, namespace }) {
   const api = config.makeApiClient(k8s.CustomObjectsApi);
   const place = { group, version, plural, namespace };
-  return { call: (verb, options, ...more) => api[`${verb}NamespacedCustomObject`]({ ...place, ...options }, ...more), read: "get" };
+  return { call: (verb, options, ...more) => api[`${verb}NamespacedCustomObject`]({ ...place, ...options }, ...more), read: "get", own: (body) => body };
+}
+
+/** An object as the server wrote it: the client names some fields otherwise, `default` for example. */
+function plain(value) {
+  if (Array.isArray(value)) return value.map(plain);
+  if (value === null || typeof value !== "object" || value instanceof Date) return value;
+  const attributes = value.constructor?.getAttributeTypeMap?.() ?? [];
+  const names = new Map(attributes.map(({ name, baseName }) => [name, baseName]));
+  return Object.fromEntries(Object.entries(value).map(([name, field]) => [names.get(name) ?? name, plain(field)]));
 }
 
 const contentType = (request) => k8s.setHeaderOptions("Content-Type", PATCHES[request.patch]);
 
 const VERBS = {
-  create: ({ body, dry_run }, { call }) => call("create", { body, ...(dry_run && { dryRun: "All" }) }),
+  create: ({ body, dry_run }, { call, own }) => call("create", { body: own(body), ...(dry_run && { dryRun: "All" }) }),
   read: ({ name }, { call, read }) => call(read, { name }),
   list: ({ label_selector, field_selector }, { call }) =>
     call("list", { labelSelector: label_selector || undefined, fieldSelector: field_selector || undefined }),
-  replace: ({ name, body }, { call }) => call("replace", { name, body }),
+  replace: ({ name, body }, { call, own }) => call("replace", { name, body: own(body) }),
   patch: (request, { call }) => {
     const { name, body, manager, force } = request;
     const applied = request.patch === "apply" ? { fieldManager: manager, force } : {};
@@ -103,7 +112,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const kind = request.resource.group.includes("steadfast") ? custom(request) : typed(request);
   const answer = await Promise.resolve()
     .then(() => VERBS[request.verb](request, kind))
-    .then((value) => ({ value: value ?? null }), failed);
+    .then((value) => ({ value: plain(value) ?? null }), failed);
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
 process.exit(0);
