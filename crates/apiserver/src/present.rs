@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::Resource;
+use kinds::columns::{self, Column, Printer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -63,9 +64,16 @@ pub fn object(resource: &Resource, json: &Bytes, form: Form, headers: bool) -> R
         Presentation::Metadata { version } => metadata(json, version).map(|value| Bytes::from(value.to_string())),
         Presentation::Table { version } => {
             let head = ListHead { resource_version: head(json)?.metadata.resource_version.unwrap_or_default(), ..ListHead::default() };
-            table(resource, std::slice::from_ref(json), &head, form.include, version, headers)
+            table((resource, resource.printer), std::slice::from_ref(json), &head, form.include, version, headers)
         }
     }
+}
+
+/// The scale of an object as a Table, or nothing if the client did not ask for one.
+pub fn scale(resource: &Resource, json: &Bytes, form: Form) -> Result<Option<Bytes>, ApiError> {
+    let Presentation::Table { version } = form.presentation else { return Ok(None) };
+    let head = ListHead { resource_version: head(json)?.metadata.resource_version.unwrap_or_default(), ..ListHead::default() };
+    table((resource, &columns::SCALE), std::slice::from_ref(json), &head, form.include, version, true).map(Some)
 }
 
 /// A list. Plain lists are the stored texts, one after the other.
@@ -81,7 +89,7 @@ pub fn list(resource: &Resource, items: &[Bytes], head: &ListHead, form: Form) -
             let items = items.collect::<Result<Vec<_>, ApiError>>()?;
             Ok(joined("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &head_json, &items))
         }
-        Presentation::Table { version } => table(resource, items, head, form.include, version, true),
+        Presentation::Table { version } => table((resource, resource.printer), items, head, form.include, version, true),
     }
 }
 
@@ -114,7 +122,7 @@ fn metadata(json: &[u8], version: &str) -> Result<Value, ApiError> {
 }
 
 fn table(
-    resource: &Resource,
+    (resource, printer): (&Resource, &Printer),
     items: &[Bytes],
     head: &ListHead,
     include: Include,
@@ -125,7 +133,7 @@ fn table(
     let row = |json: &Bytes| -> Result<Value, ApiError> {
         let stored = (resource.stored().codec.from_json)(json)
             .map_err(|error| ApiError::internal(format!("a stored {} does not decode: {error}", resource.kind)))?;
-        let cells = (resource.printer.cells)(&*stored, now);
+        let cells = (printer.cells)(&*stored, now);
         let object = match include {
             Include::None => Value::Null,
             Include::Metadata => json!({
@@ -135,7 +143,7 @@ fn table(
         };
         Ok(json!({"cells": cells, "object": object}))
     };
-    let columns = headers.then(|| columns(resource));
+    let columns = headers.then(|| definitions(printer));
     let rows = items.iter().map(row).collect::<Result<Vec<_>, _>>()?;
     let table = json!({
         "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": head,
@@ -144,12 +152,12 @@ fn table(
     Ok(Bytes::from(table.to_string()))
 }
 
-fn columns(resource: &Resource) -> Vec<Value> {
-    let column = |column: &kinds::columns::Column| {
+fn definitions(printer: &Printer) -> Vec<Value> {
+    let column = |column: &Column| {
         json!({
             "name": column.name, "type": column.data_type, "format": column.format, "description": column.description,
             "priority": i32::from(column.wide),
         })
     };
-    resource.printer.columns.iter().map(column).collect()
+    printer.columns.iter().map(column).collect()
 }

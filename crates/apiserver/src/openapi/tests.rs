@@ -24,6 +24,14 @@ fn every_reference_leads_somewhere_and_every_kind_is_marked() {
 }
 
 #[test]
+fn a_number_or_text_is_a_choice_in_the_new_document_and_a_text_in_the_old() {
+    let name = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+    let new = v3::document(&rows("", "v1"))["components"]["schemas"][name].clone();
+    assert_eq!((&new["type"], &new["oneOf"]), (&Value::Null, &json!([{"type": "integer"}, {"type": "string"}])));
+    assert_eq!(v2::document()["definitions"][name]["type"], "string");
+}
+
+#[test]
 fn merge_keys_parameters_and_subresources_are_told() {
     let document = v3::document(&rows("", "v1"));
     let spec = &document["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"];
