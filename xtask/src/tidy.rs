@@ -18,14 +18,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("schemas", &["kinds"]),
     ("informer", &["kinds"]),
     ("store", &[]),
+    ("events", &["kinds", "plan"]),
     ("apiserver", &["kinds", "plan", "schemas", "store"]),
-    ("controllers", &["kinds", "plan", "informer"]),
+    ("controllers", &["kinds", "plan", "informer", "events"]),
     ("image", &[]),
     ("runtime", &[]),
     ("network", &["kinds", "plan", "informer"]),
     ("volume", &["kinds"]),
     ("dns", &["kinds", "plan", "informer"]),
-    ("node", &["kinds", "plan", "informer", "runtime", "image", "network", "volume"]),
+    ("node", &["kinds", "plan", "informer", "events", "runtime", "image", "network", "volume"]),
 ];
 
 /// What the functional core may not even know of.

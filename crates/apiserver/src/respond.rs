@@ -39,6 +39,13 @@ pub fn json(status: StatusCode, text: impl Into<Bytes>) -> Response {
     typed(status, "application/json", text)
 }
 
+/// JSON text that is there as a body already.
+pub fn sent(body: Body) -> Response {
+    let mut response = http::Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// Any value as JSON.
 pub fn value(status: StatusCode, value: &impl Serialize) -> Response {
     json(status, serde_json::to_vec(value).unwrap_or_default())

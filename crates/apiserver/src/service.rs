@@ -1,22 +1,24 @@
 //! One request, from its head to its response: who, what, whether, then the verb.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kinds::registry::Subresource;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Identity, impersonation};
 use crate::context::{Context, Shared};
 use crate::error::ApiError;
+use crate::fairness::{self, Seat};
 use crate::metrics::{Measured, Subject};
 use crate::respond::{self, Response};
 use crate::route::{self, Call, Route, Verb};
 use crate::streams::Takeover;
-use crate::{discovery, health, media, metrics, openapi, reviews, streams, verbs};
+use crate::{discovery, health, media, metrics, openapi, reviews, sending, streams, verbs};
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -24,24 +26,21 @@ pub enum Caller {
     /// This process.
     InProcess(Identity),
     /// The network.
-    Network { certificate: Option<Identity>, loopback: bool },
+    Network {
+        certificate: Option<Identity>,
+        peer: IpAddr,
+        /// Ends the connection.
+        ending: CancellationToken,
+    },
 }
 
 /// Serves requests; cheap to clone.
 #[derive(Clone)]
 pub struct Service {
     pub shared: Arc<Shared>,
-    requests: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
 }
 
 impl Service {
-    /// A service within the configured limits.
-    pub fn new(shared: Arc<Shared>) -> Self {
-        let limits = shared.config.limits;
-        Self { shared, requests: Arc::new(Semaphore::new(limits.requests)), streams: Arc::new(Semaphore::new(limits.streams)) }
-    }
-
     /// Answers a request. A refusal is an answer, too.
     pub async fn handle<B>(&self, request: Request<B>, caller: Caller) -> Response
     where
@@ -50,24 +49,33 @@ impl Service {
         B::Error: Into<respond::BodyError>,
     {
         let (parts, body) = request.into_parts();
-        let gzip = match caller {
+        let limits = self.shared.config.limits;
+        let gzip = match &caller {
             Caller::InProcess(_) => false,
-            Caller::Network { loopback, .. } => {
-                (!loopback || self.shared.config.limits.local_compression) && respond::accepts_gzip(&parts.headers)
-            }
+            Caller::Network { peer, .. } => (!peer.is_loopback() || limits.local_compression) && respond::accepts_gzip(&parts.headers),
         };
-        let protobuf = media::prefers_protobuf(&parts.headers);
-        let response = self.answer(parts, body, caller).await.unwrap_or_else(|error| respond::error(&error));
-        respond::compressed(if protobuf { respond::in_protobuf(response) } else { response }, gzip)
+        let (protobuf, version) = (media::prefers_protobuf(&parts.headers), parts.version);
+        let mut seat = None;
+        let response = self.answer(parts, body, &caller, &mut seat).await.unwrap_or_else(|error| respond::error(&error));
+        let response = respond::compressed(if protobuf { respond::in_protobuf(response) } else { response }, gzip);
+        match (caller, seat) {
+            // Whatever is large keeps its seat until the client has it.
+            (Caller::Network { ending, .. }, Some(seat)) => {
+                let ending = (version < http::Version::HTTP_2).then_some(ending);
+                sending::paced(response, seat, limits.sending, ending)
+            }
+            _ => response,
+        }
     }
 
-    async fn answer<B>(&self, mut parts: Parts, body: B, caller: Caller) -> Result<Response, ApiError>
+    /// Answers a request; `seat` is the one it still has then, if its body is to be sent as a whole.
+    async fn answer<B>(&self, mut parts: Parts, body: B, caller: &Caller, seat: &mut Option<Seat>) -> Result<Response, ApiError>
     where
         B: http_body::Body + Send,
         B::Data: Send,
         B::Error: Into<respond::BodyError>,
     {
-        let user = match &caller {
+        let user = match caller {
             Caller::InProcess(identity) => identity.clone(),
             Caller::Network { certificate, .. } => self.shared.authenticator.identify(certificate.as_ref(), &parts.headers).await?,
         };
@@ -81,14 +89,23 @@ impl Service {
             route => route?,
         };
         let mut measured = Measured::begin(&self.shared, Subject::of(&route, is_long(&route)));
-        let response = self.serve(&mut parts, body, &caller, &user, &route).await.unwrap_or_else(|error| respond::error(&error));
+        let served = self.serve(&mut parts, body, caller, &user, &route, seat).await;
+        let response = served.unwrap_or_else(|error| respond::error(&error));
         measured.answered(response.status());
         // A long request is under way for as long as its body is.
-        Ok(if is_long(&route) { holding(response, measured) } else { response })
+        Ok(if is_long(&route) { sending::holding(response, measured) } else { response })
     }
 
     /// Serves a request of a known user with a known route, if they may.
-    async fn serve<B>(&self, parts: &mut Parts, body: B, caller: &Caller, user: &Identity, route: &Route) -> Result<Response, ApiError>
+    async fn serve<B>(
+        &self,
+        parts: &mut Parts,
+        body: B,
+        caller: &Caller,
+        user: &Identity,
+        route: &Route,
+        kept: &mut Option<Seat>,
+    ) -> Result<Response, ApiError>
     where
         B: http_body::Body + Send,
         B::Data: Send,
@@ -99,11 +116,12 @@ impl Service {
             Caller::InProcess(_) => Some(Takeover::Direct),
             Caller::Network { .. } => parts.extensions.remove().map(Takeover::Connection),
         };
-        let permit = self.permit(route, caller).await?;
+        let seat = self.seat(caller, user, route, &parts.method).await?;
         if is_long(route) {
             let response = self.dispatch(parts, user, route, Bytes::new(), takeover).await?;
-            return Ok(holding(response, permit));
+            return Ok(sending::holding(response, seat));
         }
+        *kept = seat;
         let limit = self.shared.config.limits.request;
         let answer = async {
             let body = self.read(&parts.headers, body).await?;
@@ -113,17 +131,16 @@ impl Service {
         tokio::time::timeout(limit, answer).await.map_err(late)?
     }
 
-    /// The right to be served now. Clients in this process wait for it; they are few and known.
-    async fn permit(&self, route: &Route, caller: &Caller) -> Result<OwnedSemaphorePermit, ApiError> {
-        let semaphore = Arc::clone(if is_long(route) { &self.streams } else { &self.requests });
-        let busy = || ApiError::TooManyRequests {
-            message: "the server has received too many requests and has asked us to try again later".to_owned(),
-            retry_after_seconds: 1,
+    /// The right to be served, when it is this request's turn. Some need none.
+    async fn seat(&self, caller: &Caller, user: &Identity, route: &Route, method: &Method) -> Result<Option<Seat>, ApiError> {
+        let Some(flow) = fairness::flow(caller, user, route) else { return Ok(None) };
+        let gate = &self.shared.gate;
+        let (pool, seats) = match route {
+            route if is_long(route) => (&gate.long, 1),
+            _ if matches!(*method, Method::GET | Method::HEAD) => (&gate.reading, fairness::width(&*self.shared.store, route).await),
+            _ => (&gate.mutating, fairness::width(&*self.shared.store, route).await),
         };
-        match caller {
-            Caller::InProcess(_) => semaphore.acquire_owned().await.map_err(|_| busy()),
-            Caller::Network { .. } => semaphore.try_acquire_owned().map_err(|_| busy()),
-        }
+        Ok(Some(pool.enter(flow, seats).await?))
     }
 
     async fn read<B>(&self, headers: &HeaderMap, body: B) -> Result<Bytes, ApiError>
@@ -198,15 +215,4 @@ impl Service {
 /// Whether a request may go on for as long as the client likes.
 fn is_long(route: &Route) -> bool {
     matches!(route, Route::Object(Call { verb: Verb::Watch(_), .. } | Call { subresource: Some(Subresource::Log | Subresource::Exec), .. }))
-}
-
-/// Keeps something for as long as the response's body is there.
-fn holding(response: Response, kept: impl Send + 'static) -> Response {
-    response.map(|body| {
-        let held = body.map_frame(move |frame| {
-            let _held = &kept;
-            frame
-        });
-        held.boxed_unsync()
-    })
 }

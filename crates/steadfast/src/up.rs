@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::Up;
+use crate::arguments::{ServerLimits, Up};
 use crate::bootstrap::{self, Addresses};
 use crate::control;
 use crate::failure::Failure;
@@ -155,10 +155,19 @@ async fn server(up: &Up, instance: &Instance, certificates: &Certificates, diale
         token_key: Arc::new(certificates.token_key()?),
         issuer: ISSUER.to_owned(),
         node_dialer: Some(dialer),
-        limits: Limits::default(),
+        limits: limits(up.limits),
         user_roles: rights::of_users().into_iter().map(|(user, rules)| UserRole { user: user.to_owned(), rules }).collect(),
     };
     Ok(Server::new(config, Arc::new(store)).await?)
+}
+
+fn limits(told: ServerLimits) -> Limits {
+    Limits {
+        reading: told.max_requests_inflight,
+        mutating: told.max_mutating_requests_inflight,
+        event_time: told.event_ttl,
+        ..Limits::default()
+    }
 }
 
 /// Serves users where they asked for it, and pods on the bridge.

@@ -17,6 +17,7 @@ use crate::keys;
 use crate::respond::{self, Response};
 use crate::route::{Call, Route, Verb};
 
+mod flow;
 mod process;
 mod text;
 
@@ -208,6 +209,7 @@ impl Drop for Measured {
 pub async fn answer(shared: &Shared) -> Result<Response, ApiError> {
     let mut page = Page::default();
     requests(&shared.metrics, &mut page);
+    flow::tell(&shared.gate, &mut page);
     page.family("apiserver_storage_objects", "gauge", "Number of stored objects.");
     for row in RESOURCES.iter().filter(|row| std::ptr::eq(row.stored(), *row)) {
         let prefix = keys::collection(row, "");

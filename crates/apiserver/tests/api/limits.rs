@@ -249,3 +249,39 @@ async fn labels_that_come_later_tell_of_the_pods_that_violate_them() {
         "metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must be one of privileged, baseline, restricted";
     assert_eq!((code, message.contains(expected)), (422, true), "{message}");
 }
+
+const EVENTS: &str = "/api/v1/namespaces/default/events";
+
+async fn event_names(harness: &Harness) -> Vec<String> {
+    let list = harness.get(EVENTS).await.json();
+    list["items"].as_array().unwrap().iter().map(|event| event["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn events(harness: &Harness, names: &[&str]) {
+    for name in names {
+        let about = json!({"kind": "Pod", "name": "p", "namespace": "default"});
+        harness.ok("POST", EVENTS, json!({"metadata": {"name": name}, "involvedObject": about, "reason": "R", "type": "Normal"})).await;
+    }
+}
+
+#[tokio::test]
+async fn of_too_many_events_the_oldest_go() {
+    let harness = Harness::with(|config, _| config.limits.events = 2).await;
+    events(&harness, &["a", "b"]).await;
+    // What is written again is young again.
+    harness.ok("PATCH", &format!("{EVENTS}/a"), json!({"count": 2})).await;
+    events(&harness, &["c"]).await;
+    while event_names(&harness).await.len() > 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(event_names(&harness).await, ["a", "c"]);
+}
+
+#[tokio::test]
+async fn events_go_when_their_time_is_over() {
+    let harness = Harness::with(|config, _| config.limits.event_time = std::time::Duration::from_millis(20)).await;
+    events(&harness, &["a", "b"]).await;
+    while !event_names(&harness).await.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
