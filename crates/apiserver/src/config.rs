@@ -9,6 +9,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::admit;
+use crate::audit::Auditor;
 use crate::certificates::TokenKey;
 
 /// A connection, of whatever kind.
@@ -38,6 +39,8 @@ pub struct Config {
     /// How logs and terminals are reached; without it they are refused.
     pub node_dialer: Option<NodeDialer>,
     pub limits: Limits,
+    /// Puts requests on record; without it nothing is.
+    pub audit: Option<Arc<Auditor>>,
     /// The parts of the control plane that are users like any other.
     pub user_roles: Vec<UserRole>,
 }

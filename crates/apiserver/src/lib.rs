@@ -7,6 +7,7 @@
 
 pub mod admit;
 pub mod apply;
+pub mod audit;
 pub mod auth;
 pub mod certificates;
 mod config;

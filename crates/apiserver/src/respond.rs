@@ -178,6 +178,18 @@ fn whole(response: Response) -> Result<(http::response::Parts, Bytes), Box<Respo
     }
 }
 
+/// A response with its body as JSON, looked at on its way; nothing is seen of a stream or of anything else.
+pub fn looked_at(response: Response) -> (Response, Bytes) {
+    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|content_type| content_type == "application/json");
+    if !is_json {
+        return (response, Bytes::new());
+    }
+    match whole(response) {
+        Ok((parts, json)) => (http::Response::from_parts(parts, full(json.clone())), json),
+        Err(response) => (*response, Bytes::new()),
+    }
+}
+
 /// Whether the client takes gzip.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();

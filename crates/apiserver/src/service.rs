@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kinds::registry::Subresource;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{self, Record};
 use crate::auth::{Identity, impersonation};
 use crate::context::{Context, Shared};
 use crate::error::ApiError;
@@ -18,7 +19,7 @@ use crate::metrics::{Measured, Subject};
 use crate::respond::{self, Response};
 use crate::route::{self, Call, Route, Verb};
 use crate::streams::Takeover;
-use crate::{discovery, health, media, metrics, openapi, reviews, sending, streams, verbs};
+use crate::{decode, discovery, health, media, metrics, openapi, reviews, sending, streams, verbs};
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -32,6 +33,46 @@ pub enum Caller {
         /// Ends the connection.
         ending: CancellationToken,
     },
+}
+
+/// What goes along with a request until it is answered.
+struct Course {
+    /// The seat that it has.
+    seat: Option<Seat>,
+    /// What is put on record of it.
+    record: audit::Open,
+    /// Whether its answer has begun and may go on for as long as the client likes.
+    goes_on: bool,
+}
+
+impl Course {
+    fn record(&mut self) -> Option<&mut Record> {
+        self.record.0.as_mut()
+    }
+
+    fn refused(&mut self, error: &ApiError) -> Response {
+        if let Some(record) = self.record() {
+            record.refused(error.status());
+        }
+        respond::error(error)
+    }
+
+    /// Puts on record how it was answered.
+    async fn audited(&mut self, mut response: Response) -> Response {
+        let status = response.status();
+        let Some(mut record) = self.record.0.take() else { return response };
+        if self.goes_on {
+            record.started(status).await;
+            return sending::holding(response, audit::Open(Some(record)));
+        }
+        if record.wants_answer() {
+            let (given_back, json) = respond::looked_at(response);
+            response = given_back;
+            record.answered(&json);
+        }
+        record.completed(status).await;
+        response
+    }
 }
 
 /// Serves requests; cheap to clone.
@@ -55,10 +96,16 @@ impl Service {
             Caller::Network { peer, .. } => (!peer.is_loopback() || limits.local_compression) && respond::accepts_gzip(&parts.headers),
         };
         let (protobuf, version) = (media::prefers_protobuf(&parts.headers), parts.version);
-        let mut seat = None;
-        let response = self.answer(parts, body, &caller, &mut seat).await.unwrap_or_else(|error| respond::error(&error));
-        let response = respond::compressed(if protobuf { respond::in_protobuf(response) } else { response }, gzip);
-        match (caller, seat) {
+        let name = audit::name(&parts.headers);
+        let record = self.shared.config.audit.as_ref().map(|auditor| Record::begin(auditor, &name, &parts, &caller));
+        let mut course = Course { seat: None, record: audit::Open(record), goes_on: false };
+        let response = self.answer(parts, body, &caller, &mut course).await.unwrap_or_else(|error| course.refused(&error));
+        let response = course.audited(response).await;
+        let mut response = respond::compressed(if protobuf { respond::in_protobuf(response) } else { response }, gzip);
+        if let Ok(name) = name.try_into() {
+            response.headers_mut().insert("audit-id", name);
+        }
+        match (caller, course.seat.take()) {
             // Whatever is large keeps its seat until the client has it.
             (Caller::Network { ending, .. }, Some(seat)) => {
                 let ending = (version < http::Version::HTTP_2).then_some(ending);
@@ -68,8 +115,7 @@ impl Service {
         }
     }
 
-    /// Answers a request; `seat` is the one it still has then, if its body is to be sent as a whole.
-    async fn answer<B>(&self, mut parts: Parts, body: B, caller: &Caller, seat: &mut Option<Seat>) -> Result<Response, ApiError>
+    async fn answer<B>(&self, mut parts: Parts, body: B, caller: &Caller, course: &mut Course) -> Result<Response, ApiError>
     where
         B: http_body::Body + Send,
         B::Data: Send,
@@ -79,9 +125,16 @@ impl Service {
             Caller::InProcess(identity) => identity.clone(),
             Caller::Network { certificate, .. } => self.shared.authenticator.identify(certificate.as_ref(), &parts.headers).await?,
         };
+        if let Some(record) = course.record() {
+            record.user(&user);
+        }
         let user = impersonation::effective(&self.shared.authority, user, &parts.headers).await?;
         let path = parts.uri.path();
-        let route = match route::parse(&parts.method, path, parts.uri.query().unwrap_or_default(), &parts.headers) {
+        let route = route::parse(&parts.method, path, parts.uri.query().unwrap_or_default(), &parts.headers);
+        if let Some(record) = course.record() {
+            record.asks(&user, route.as_ref().ok()).await;
+        }
+        let route = match route {
             Err(_) if user.is_in("system:unauthenticated") => {
                 let verb = parts.method.as_str().to_lowercase();
                 return Err(ApiError::ForbiddenPath { user: user.user, verb, path: path.to_owned() });
@@ -89,8 +142,8 @@ impl Service {
             route => route?,
         };
         let mut measured = Measured::begin(&self.shared, Subject::of(&route, is_long(&route)));
-        let served = self.serve(&mut parts, body, caller, &user, &route, seat).await;
-        let response = served.unwrap_or_else(|error| respond::error(&error));
+        let served = self.serve(&mut parts, body, caller, &user, &route, course).await;
+        let response = served.unwrap_or_else(|error| course.refused(&error));
         measured.answered(response.status());
         // A long request is under way for as long as its body is.
         Ok(if is_long(&route) { sending::holding(response, measured) } else { response })
@@ -104,14 +157,21 @@ impl Service {
         caller: &Caller,
         user: &Identity,
         route: &Route,
-        kept: &mut Option<Seat>,
+        course: &mut Course,
     ) -> Result<Response, ApiError>
     where
         B: http_body::Body + Send,
         B::Data: Send,
         B::Error: Into<respond::BodyError>,
     {
-        self.shared.authority.authorize(user, route, parts.method.as_str(), parts.uri.path()).await?;
+        let authorized = self.shared.authority.authorize(user, route, parts.method.as_str(), parts.uri.path()).await;
+        if let Some(record) = course.record() {
+            match &authorized {
+                Ok(reason) => record.decided("allow", reason),
+                Err(error) => record.decided("forbid", &error.to_string()),
+            }
+        }
+        authorized?;
         let takeover = match caller {
             Caller::InProcess(_) => Some(Takeover::Direct),
             Caller::Network { .. } => parts.extensions.remove().map(Takeover::Connection),
@@ -119,12 +179,16 @@ impl Service {
         let seat = self.seat(caller, user, route, &parts.method).await?;
         if is_long(route) {
             let response = self.dispatch(parts, user, route, Bytes::new(), takeover).await?;
+            course.goes_on = true;
             return Ok(sending::holding(response, seat));
         }
-        *kept = seat;
+        course.seat = seat;
         let limit = self.shared.config.limits.request;
         let answer = async {
             let body = self.read(&parts.headers, body).await?;
+            if let Some(record) = course.record() {
+                record.sent(|| decode::sent(route, &parts.headers, &body));
+            }
             self.dispatch(parts, user, route, body, None).await
         };
         let late = |_| ApiError::Timeout { message: format!("request did not complete within {} s", limit.as_secs()) };

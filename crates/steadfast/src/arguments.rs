@@ -78,6 +78,25 @@ pub struct Up {
     pub disable_controllers: Vec<String>,
     #[command(flatten)]
     pub limits: ServerLimits,
+    #[command(flatten)]
+    pub audit: AuditLog,
+}
+
+/// Who did what and when, on record.
+#[derive(Clone, Debug, Args)]
+pub struct AuditLog {
+    /// Where requests are put on record, a line of JSON each [default: nowhere]
+    #[arg(id = "audit_log", long = "audit-log", value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// What is put on record: a Policy of audit.k8s.io/v1 [default: all requests, without bodies]
+    #[arg(long = "audit-policy", value_name = "FILE", requires = "audit_log")]
+    pub policy: Option<PathBuf>,
+    /// Megabytes after which the next file begins
+    #[arg(long = "audit-log-maxsize", value_name = "MB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub size: u64,
+    /// How many full files are kept
+    #[arg(long = "audit-log-maxbackup", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub backups: u32,
 }
 
 /// What the API server takes on, and how long it remembers events; docs/limits.md tells the rest.

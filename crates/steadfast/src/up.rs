@@ -1,9 +1,11 @@
 //! `steadfast up`: joins the parts, in the order in which they need each other.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use apiserver::audit::{Auditor, Place, Policy};
 use apiserver::certificates::Certificates;
 use apiserver::{Config, Limits, NodeDialer, Server, UserRole};
 use controllers::rights::{self, MANAGER};
@@ -16,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::{ServerLimits, Up};
+use crate::arguments::{AuditLog, ServerLimits, Up};
 use crate::bootstrap::{self, Addresses};
 use crate::control;
 use crate::failure::Failure;
@@ -156,6 +158,7 @@ async fn server(up: &Up, instance: &Instance, certificates: &Certificates, diale
         issuer: ISSUER.to_owned(),
         node_dialer: Some(dialer),
         limits: limits(up.limits),
+        audit: up.audit.log.as_ref().map(|log| auditor(log, &up.audit)).transpose()?,
         user_roles: rights::of_users().into_iter().map(|(user, rules)| UserRole { user: user.to_owned(), rules }).collect(),
     };
     Ok(Server::new(config, Arc::new(store)).await?)
@@ -168,6 +171,19 @@ fn limits(told: ServerLimits) -> Limits {
         event_time: told.event_ttl,
         ..Limits::default()
     }
+}
+
+fn auditor(log: &Path, told: &AuditLog) -> Result<Arc<Auditor>, Failure> {
+    let policy = match &told.policy {
+        None => Policy::default(),
+        Some(path) => {
+            let unusable = |error: String| Failure::Message(format!("--audit-policy {}: {error}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+            Policy::parse(&text).map_err(|error| unusable(error.to_string()))?
+        }
+    };
+    let place = Place { path: log.to_owned(), size: told.size << 20, backups: told.backups };
+    Auditor::open(place, policy).map_err(|error| Failure::Message(format!("--audit-log {}: {error}", log.display())))
 }
 
 /// Serves users where they asked for it, and pods on the bridge.

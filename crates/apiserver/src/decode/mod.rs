@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::error::ApiError;
 use crate::protobuf;
 use crate::query::FieldValidation;
+use crate::route::{Call, Route, Verb};
 
 mod mismatch;
 mod scan;
@@ -43,6 +44,24 @@ fn as_json<'a>(message: impl Fn() -> Option<&'static str>, headers: &HeaderMap, 
                  application/yaml, application/vnd.kubernetes.protobuf"
             ),
         }),
+    }
+}
+
+/// What was sent, as JSON: for the record, not for use. `None` where there is nothing, or nothing that can be told as JSON.
+pub fn sent<'a>(route: &Route, headers: &HeaderMap, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let message = || match route {
+        Route::Object(Call { resource, subresource: None, verb: Verb::Create(_) | Verb::Update(_), .. }) => {
+            resource.codec.schema_name.strip_prefix("io.k8s.")
+        }
+        Route::Review { review, .. } => protobuf::name_of(review.kind),
+        _ => None,
+    };
+    match content_type.split(';').next().unwrap_or_default().trim() {
+        _ if body.is_empty() => None,
+        "application/apply-patch+yaml" => yaml::to_json(body).ok().map(Cow::Owned),
+        patch if patch.ends_with("-patch+json") => Some(Cow::Borrowed(body)),
+        _ => as_json(message, headers, body).ok(),
     }
 }
 
