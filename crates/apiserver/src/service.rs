@@ -172,12 +172,13 @@ impl Service {
             }
         }
         authorized?;
-        let takeover = match caller {
-            Caller::InProcess(_) => Some(Takeover::Direct),
-            Caller::Network { .. } => parts.extensions.remove().map(Takeover::Connection),
-        };
-        let seat = self.seat(caller, user, route, &parts.method).await?;
+        let mut seat = self.seat(caller, user, route, &parts.method).await?;
         if is_long(route) {
+            let takeover = match caller {
+                _ if !connects(route) => None,
+                Caller::InProcess(_) => Some(Takeover::Direct),
+                Caller::Network { .. } => parts.extensions.remove().map(|upgrade| Takeover::Connection(upgrade, seat.take())),
+            };
             let response = self.dispatch(parts, user, route, Bytes::new(), takeover).await?;
             course.goes_on = true;
             return Ok(sending::holding(response, seat));
@@ -274,6 +275,11 @@ impl Service {
         };
         respond::value(StatusCode::OK, &value)
     }
+}
+
+/// Whether a long request takes its connection over.
+fn connects(route: &Route) -> bool {
+    matches!(route, Route::Object(Call { subresource: Some(subresource), .. }) if *subresource != Subresource::Log)
 }
 
 /// Whether a request may go on for as long as the client likes.

@@ -43,6 +43,7 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     let instance = Instance::new(&up.instance.data_dir)?;
     instance.create()?;
     let running = instance.lock()?;
+    raise_open_files();
     let mut stop = Stop::new()?;
     let record = record(&up)?;
     instance.write_record(&record)?;
@@ -53,6 +54,15 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     started.end().await;
     drop(running);
     Ok(())
+}
+
+/// Each client takes a file or more; how many there may be is for the server's limits to say.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "no more files can be open than before");
+    }
 }
 
 /// Everything that runs.

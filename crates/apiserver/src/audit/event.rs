@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -34,7 +34,7 @@ pub struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object_ref: Option<&'a ObjectRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub response_status: Option<&'a Status>,
+    pub response_status: Option<ResponseStatus<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_object: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +61,39 @@ pub struct User<'a> {
 impl<'a> From<&'a Identity> for User<'a> {
     fn from(identity: &'a Identity) -> Self {
         Self { username: &identity.user, uid: &identity.uid, groups: &identity.groups, extra: &identity.extra }
+    }
+}
+
+/// How it was answered: a Status that does not say that it is one.
+#[derive(Debug, Serialize)]
+pub struct ResponseStatus<'a> {
+    metadata: Metadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a StatusDetails>,
+    code: i32,
+}
+
+/// Always empty.
+#[derive(Debug, Default, Serialize)]
+struct Metadata {}
+
+impl<'a> From<&'a Status> for ResponseStatus<'a> {
+    fn from(told: &'a Status) -> Self {
+        let Status { status, message, reason, details, code, .. } = told;
+        Self {
+            metadata: Metadata {},
+            status: status.as_deref(),
+            message: message.as_deref(),
+            reason: reason.as_deref(),
+            details: details.as_ref(),
+            code: code.unwrap_or_default(),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ mod file;
 mod policy;
 mod subject;
 
-use event::{Event, ObjectRef, User};
+use event::{Event, ObjectRef, ResponseStatus, User};
 pub use file::Place;
 use policy::{Asked, Judgement, Level, Stage};
 pub use policy::{Policy, PolicyError};
@@ -243,7 +243,7 @@ impl Record {
             source_ips: &self.source_ips,
             user_agent: &self.user_agent,
             object_ref: self.object.as_ref(),
-            response_status: self.status.as_ref(),
+            response_status: self.status.as_ref().map(ResponseStatus::from),
             request_object: self.sent.as_deref(),
             response_object: self.answered.as_deref(),
             request_received_timestamp: event::time(self.received),

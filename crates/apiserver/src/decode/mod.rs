@@ -88,11 +88,14 @@ pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidatio
 /// Reads a configuration that is to be applied: JSON, or YAML, which JSON is. Fields that are there twice are told.
 pub fn configuration(resource: &'static Resource, body: &[u8], validation: FieldValidation) -> Result<(Value, Vec<String>), ApiError> {
     let unreadable = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding YAML: {error}"));
-    let json = match serde_json::from_slice::<Value>(body) {
-        Ok(_) => Cow::Borrowed(body),
-        Err(_) => Cow::Owned(yaml::to_json(body).map_err(|error| unreadable(&error))?),
+    let (json, value) = match serde_json::from_slice::<Value>(body) {
+        Ok(value) => (Cow::Borrowed(body), value),
+        Err(_) => {
+            let json = yaml::to_json(body).map_err(|error| unreadable(&error))?;
+            let value = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
+            (Cow::Owned(json), value)
+        }
     };
-    let value: Value = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
     if !value.is_object() {
         return Err(unreadable(&"the configuration must be an object"));
     }

@@ -48,17 +48,24 @@ fn collect(folder: &Path, module: &str, messages: &mut Messages) {
 
 fn parse(text: &str, module: &str, messages: &mut Messages) {
     let (mut current, mut attribute) = (String::new(), String::new());
-    for line in text.lines().map(str::trim) {
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
         if let Some(name) = line.strip_prefix("pub struct ").and_then(|rest| rest.split([' ', '<', '{', ';']).next()) {
             current = format!("{module}.{name}");
             messages.entry(current.clone()).or_default();
         } else if let Some(told) = line.strip_prefix("#[prost(") {
             attribute = told.to_owned();
-        } else if let Some((name, of)) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(": ")) {
+        } else if let Some((name, of)) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(':')) {
+            let mut of = of.to_owned();
+            // A long type goes on below its field's name.
+            while !of.ends_with(',') || of.matches('<').count() != of.matches('>').count() {
+                let Some(line) = lines.next() else { break };
+                of.push_str(line);
+            }
             let number = attribute.split("tag = \"").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok());
             if let (Some(number), Some(message)) = (number, messages.get_mut(&current)) {
                 let name = name.trim_start_matches("r#").replace('_', "").to_lowercase();
-                message.insert(number, Told { name, attribute: std::mem::take(&mut attribute), of: of.to_owned() });
+                message.insert(number, Told { name, attribute: std::mem::take(&mut attribute), of });
             }
         }
     }
@@ -73,7 +80,7 @@ fn difference(field: &Field, told: &Told) -> Option<String> {
         _ if attribute.contains("repeated") => Arity::List,
         _ => Arity::One,
     };
-    let of = of.trim_end_matches([',', '>']).rsplit([':', '<', ' ']).next().unwrap_or_default();
+    let of = of.trim_end_matches([',', '>', ' ']).rsplit([':', '<', ' ', ',']).next().unwrap_or_default();
     let fits = match field.kind {
         Kind::Text => of == "String",
         Kind::Bytes => of == "u8" || of == "ByteString" || attribute.contains("bytes"),

@@ -98,7 +98,7 @@ async fn bodies_are_on_record_where_a_policy_says_so_but_those_of_secrets_are_no
     let recorded = Recorded::with(Policy::parse(POLICY).unwrap()).await;
     let harness = &recorded.harness;
     harness.config_map("a", json!({})).await;
-    let applied = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndata: {x: y}\n";
+    let applied = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndata: {x: applied}\n";
     let path = format!("{CONFIG_MAPS}/b?fieldManager=me");
     let answer = harness.ask("PATCH", &path, &[("content-type", "application/apply-patch+yaml")], applied).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
@@ -117,8 +117,8 @@ async fn bodies_are_on_record_where_a_policy_says_so_but_those_of_secrets_are_no
     assert_eq!(stages("/version"), [""; 0]);
     let [received, applied] = about(&records, &path)[..] else { panic!("{records:?}") };
     assert!(received.get("responseStatus").is_none());
-    assert_eq!((&applied["verb"], &applied["requestObject"]["data"]["x"]), (&json!("patch"), &json!("y")));
-    assert_eq!((&applied["responseObject"]["kind"], &applied["responseObject"]["data"]["x"]), (&json!("ConfigMap"), &json!("y")));
+    assert_eq!((&applied["verb"], &applied["requestObject"]["data"]["x"]), (&json!("patch"), &json!("applied")));
+    assert_eq!((&applied["responseObject"]["kind"], &applied["responseObject"]["data"]["x"]), (&json!("ConfigMap"), &json!("applied")));
     assert!(applied["responseObject"]["metadata"].get("managedFields").is_none());
     let read = about(&records, &format!("{CONFIG_MAPS}/a"));
     assert_eq!(read.last().unwrap()["responseObject"]["metadata"]["name"], "a");

@@ -285,3 +285,34 @@ async fn events_go_when_their_time_is_over() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test]
+async fn each_bound_of_one_request_has_its_code_and_reason() {
+    let harness = Harness::new().await;
+    harness.config_map("a", json!({})).await;
+    let one = format!("{CONFIG_MAPS}/a");
+    let deep = format!("{}1{}", "{\"a\":".repeat(500), "}".repeat(500));
+    let bomb = (0..20).fold("a0: &a0 [x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
+        let alias = format!("*a{n}");
+        format!("{text}a{}: &a{} [{}]\n", n + 1, n + 1, [alias.as_str(); 8].join(","))
+    });
+    let nested = format!("{}1{}", "[".repeat(2000), "]".repeat(2000));
+    let tests = vec![json!({"op": "test", "path": "/data/k", "value": "v"}); 10_001];
+    let doubled: Vec<_> = (0..40).map(|n| json!({"op": "copy", "from": "/data", "path": format!("/data/k{n}")})).collect();
+    for (method, path, content_type, body, code, reason) in [
+        ("POST", CONFIG_MAPS, "application/json", "x".repeat((3 << 20) + 1), 413, "RequestEntityTooLarge"),
+        ("POST", CONFIG_MAPS, "application/json", deep.clone(), 400, "BadRequest"),
+        ("POST", CONFIG_MAPS, "application/yaml", bomb.clone(), 400, "BadRequest"),
+        ("POST", CONFIG_MAPS, "application/yaml", nested.clone(), 400, "BadRequest"),
+        ("PATCH", &one, "application/merge-patch+json", deep.clone(), 400, "BadRequest"),
+        ("PATCH", &one, "application/strategic-merge-patch+json", deep, 400, "BadRequest"),
+        ("PATCH", &format!("{one}?fieldManager=m"), "application/apply-patch+yaml", bomb, 400, "BadRequest"),
+        ("PATCH", &format!("{one}?fieldManager=m"), "application/apply-patch+yaml", nested, 400, "BadRequest"),
+        ("PATCH", &one, "application/json-patch+json", Value::from(tests).to_string(), 413, "RequestEntityTooLarge"),
+        ("PATCH", &one, "application/json-patch+json", Value::from(doubled).to_string(), 422, "Invalid"),
+    ] {
+        let answer = harness.ask(method, path, &[("content-type", content_type)], body).await;
+        let status = answer.json();
+        assert_eq!((answer.status.as_u16(), &status["reason"]), (code, &json!(reason)), "{content_type}: {status}");
+    }
+}
