@@ -32,6 +32,16 @@ fn kubectl_explains_every_kind_and_lists_by_streaming() {
     for resource in ["poddisruptionbudget.spec.minAvailable", "pod.spec.containers.livenessProbe.httpGet", "statefulset.spec.replicas"] {
         assert!(cluster.kubectl(&["explain", resource]).contains("DESCRIPTION"), "{resource}");
     }
+    for (review, field) in [
+        ("selfsubjectreviews", "status"),
+        ("tokenreviews", "spec.token"),
+        ("subjectaccessreviews", "spec.resourceAttributes.verb"),
+        ("selfsubjectrulesreviews", "spec.namespace"),
+        ("localsubjectaccessreviews", "spec.groups"),
+    ] {
+        let explained = cluster.kubectl(&["explain", &format!("{review}.{field}")]);
+        assert!(explained.contains("DESCRIPTION") && explained.contains("k8s.io"), "{review}: {explained}");
+    }
     let mut streaming = cluster.kubectl_command(&["get", "pods", "--output", "name"]);
     let output = streaming.env("KUBE_FEATURE_WatchListClient", "true").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "pod/web-0\npod/web-1\n", "{}", said(&output));
@@ -49,6 +59,7 @@ fn health_and_metrics_are_told_by_name() {
         "apiserver_request_duration_seconds_bucket{",
         "apiserver_current_inflight_requests{",
         "apiserver_longrunning_requests{",
+        "apiserver_flowcontrol_current_executing_seats{",
         "apiserver_storage_objects{resource=\"nodes\"} 1",
         "process_resident_memory_bytes ",
         "process_cpu_seconds_total ",

@@ -1,6 +1,7 @@
 //! Stored JSON in the form that the client asked for: as it is, as rows of a Table, or metadata alone.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::Resource;
@@ -12,6 +13,8 @@ use crate::document;
 use crate::error::ApiError;
 use crate::media::Presentation;
 use crate::query::Query;
+use crate::respond::{self, Body};
+use crate::sending::Joined;
 
 /// What a Table's rows carry besides their cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,35 +79,28 @@ pub fn scale(resource: &Resource, json: &Bytes, form: Form) -> Result<Option<Byt
     table((resource, &columns::SCALE), std::slice::from_ref(json), &head, form.include, version, true).map(Some)
 }
 
-/// A list. Plain lists are the stored texts, one after the other.
-pub fn list(resource: &Resource, items: &[Bytes], head: &ListHead, form: Form) -> Result<Bytes, ApiError> {
+/// A list. Plain lists are the stored texts, one after the other, which are copied only as they are sent.
+pub fn list(resource: &Resource, items: Vec<Bytes>, head: &ListHead, form: Form) -> Result<Body, ApiError> {
     let head_json = serde_json::to_string(head).unwrap_or_default();
     match form.presentation {
         Presentation::Plain => {
-            let served = items.iter().map(|json| document::served(resource, json));
-            Ok(joined(&resource.list_kind(), &resource.api_version(), &head_json, &served.collect::<Result<Vec<_>, _>>()?))
+            let served = items.into_iter().map(|json| document::served(resource, &json));
+            Ok(joined(&resource.list_kind(), &resource.api_version(), &head_json, served.collect::<Result<Vec<_>, _>>()?))
         }
         Presentation::Metadata { version } => {
             let items = items.iter().map(|json| Ok(Bytes::from(metadata(json, version)?.to_string())));
             let items = items.collect::<Result<Vec<_>, ApiError>>()?;
-            Ok(joined("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &head_json, &items))
+            Ok(joined("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &head_json, items))
         }
-        Presentation::Table { version } => table((resource, resource.printer), items, head, form.include, version, true),
+        Presentation::Table { version } => {
+            table((resource, resource.printer), &items, head, form.include, version, true).map(respond::full)
+        }
     }
 }
 
-fn joined(kind: &str, api_version: &str, head: &str, items: &[Bytes]) -> Bytes {
-    let size: usize = items.iter().map(|item| item.len() + 1).sum();
-    let mut out = BytesMut::with_capacity(size + kind.len() + head.len() + 100);
-    out.put_slice(format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{head},"items":["#).as_bytes());
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.put_u8(b',');
-        }
-        out.put_slice(item);
-    }
-    out.put_slice(b"]}");
-    out.freeze()
+fn joined(kind: &str, api_version: &str, head: &str, items: Vec<Bytes>) -> Body {
+    let before = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{head},"items":["#);
+    Joined::new(before.into(), items, b"]}").boxed_unsync()
 }
 
 #[derive(Deserialize)]

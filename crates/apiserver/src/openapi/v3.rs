@@ -1,18 +1,17 @@
 //! OpenAPI 3.0: a document for each group and version.
 
-use kinds::Resource;
 use serde_json::{Map, Value, json};
 
 use super::paths::{self, ANSWER, Operation, Path};
-use super::{info, path_parameters, schemas};
+use super::{Served, info, path_parameters, schemas};
 
 /// Where schemas are in a document.
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// The document of these resources, which are of one group and version.
-pub fn document(rows: &[&'static Resource]) -> Value {
-    let paths = paths::of(rows);
-    let mut schemas = schemas::of(rows, &paths, SCHEMAS);
+/// The document of a group in a version.
+pub(super) fn document(served: &Served) -> Value {
+    let paths = paths::of(served);
+    let mut schemas = schemas::of(&served.rows, &paths, SCHEMAS);
     schemas.values_mut().for_each(set_apart);
     schemas.iter_mut().for_each(|(name, schema)| name_types(name, schema));
     json!({

@@ -14,8 +14,8 @@ use super::OpenError;
 use super::file::{self, Incomplete, Kind};
 use super::frame::{self, Next, Reader};
 use super::record::{self, Record, Records};
-use crate::memory::State;
 use crate::Revision;
+use crate::memory::State;
 
 /// How much space is prepared at a time, in bytes.
 const AHEAD: usize = 1 << 20;

@@ -189,7 +189,8 @@ fn insist(metadata: &mut Value, revision: Option<u64>) {
 }
 
 fn operations(test: Option<&(String, String)>, label: &(String, String), mark: &(String, String)) -> Value {
-    let operation = |op: &str, map: &str, (key, value): &(String, String)| json!({"op": op, "path": format!("/metadata/{map}/{key}"), "value": value});
+    let operation =
+        |op: &str, map: &str, (key, value): &(String, String)| json!({"op": op, "path": format!("/metadata/{map}/{key}"), "value": value});
     let test = test.map(|test| operation("test", "labels", test));
     test.into_iter().chain([operation("add", "labels", label), operation("add", "annotations", mark)]).collect()
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use apiserver::{Config, Limits, Server};
 use kinds::registry;
+use serde_json::json;
 use store::embedded::{Embedded, OpenError, Options};
 use store::{Revision, Store, WatchMessage};
-use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -101,6 +101,7 @@ impl Machine {
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             node_dialer: None,
             limits,
+            audit: None,
             user_roles: Vec::new(),
         };
         let noted = self.record.note(|history| history.revisions.last().copied());
