@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::Resource;
 use kinds::columns::{self, Column, Printer};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::document;
@@ -64,7 +65,7 @@ pub struct ListHead {
 pub fn object(resource: &Resource, json: &Bytes, form: Form, headers: bool) -> Result<Bytes, ApiError> {
     match form.presentation {
         Presentation::Plain => document::served(resource, json),
-        Presentation::Metadata { version } => metadata(json, version).map(|value| Bytes::from(value.to_string())),
+        Presentation::Metadata { version } => metadata(json, version),
         Presentation::Table { version } => {
             let head = ListHead { resource_version: head(json)?.metadata.resource_version.unwrap_or_default(), ..ListHead::default() };
             table((resource, resource.printer), std::slice::from_ref(json), &head, form.include, version, headers)
@@ -88,7 +89,7 @@ pub fn list(resource: &Resource, items: Vec<Bytes>, head: &ListHead, form: Form)
             Ok(joined(&resource.list_kind(), &resource.api_version(), &head_json, served.collect::<Result<Vec<_>, _>>()?))
         }
         Presentation::Metadata { version } => {
-            let items = items.iter().map(|json| Ok(Bytes::from(metadata(json, version)?.to_string())));
+            let items = items.iter().map(|json| metadata(json, version));
             let items = items.collect::<Result<Vec<_>, ApiError>>()?;
             Ok(joined("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &head_json, items))
         }
@@ -109,12 +110,22 @@ struct Head {
 }
 
 fn head(json: &[u8]) -> Result<Head, ApiError> {
-    serde_json::from_slice(json).map_err(|error| ApiError::internal(format!("stored metadata does not decode: {error}")))
+    serde_json::from_slice(json).map_err(|error| undecodable(&error))
 }
 
-fn metadata(json: &[u8], version: &str) -> Result<Value, ApiError> {
-    let Head { metadata } = head(json)?;
-    Ok(json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata}))
+/// The metadata alone, as it stands in the text.
+fn metadata(json: &[u8], version: &str) -> Result<Bytes, ApiError> {
+    #[derive(Deserialize)]
+    struct Text<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    let Text { metadata } = serde_json::from_slice(json).map_err(|error| undecodable(&error))?;
+    Ok(format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/{version}","metadata":{metadata}}}"#).into())
+}
+
+fn undecodable(error: &serde_json::Error) -> ApiError {
+    ApiError::internal(format!("stored metadata does not decode: {error}"))
 }
 
 fn table(
