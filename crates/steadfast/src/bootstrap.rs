@@ -120,7 +120,7 @@ where
     if api.get_opt(name).await?.is_some() {
         return Ok(false);
     }
-    let object = serde_json::from_slice(object.to_string().as_bytes()).map_err(kube::Error::SerdeError)?;
+    let object = kinds::object::from_tree(&object).map_err(kube::Error::SerdeError)?;
     match api.create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, &object).await {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
