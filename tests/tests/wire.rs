@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use end_to_end::{Cluster, said};
+use end_to_end::{Cluster, said, tool};
 
 const SET: &str = r#"
 apiVersion: apps/v1
@@ -68,16 +68,9 @@ fn health_and_metrics_are_told_by_name() {
     }
 }
 
-/// The oldest client at hand: named by `STEADFAST_OLD_KUBECTL`, for clients that read OpenAPI v2 only, or the usual one.
+/// The oldest client: it reads OpenAPI v2 only.
 fn old_kubectl(cluster: &Cluster, arguments: &[&str]) -> Command {
-    let usual = cluster.kubectl_command(arguments);
-    let Some(old) = std::env::var_os("STEADFAST_OLD_KUBECTL") else { return usual };
-    let mut command = Command::new(old);
-    command.args(usual.get_args());
-    for (name, value) in usual.get_envs().filter_map(|(name, value)| Some((name, value?))) {
-        command.env(name, value);
-    }
-    command
+    cluster.with_kubectl(&tool("kubectl-oldest"), arguments)
 }
 
 #[test]

@@ -17,9 +17,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["kinds", "plan"]),
     ("schemas", &["kinds"]),
     ("informer", &["kinds"]),
-    ("store", &[]),
-    ("events", &["kinds", "plan"]),
-    ("apiserver", &["kinds", "plan", "schemas", "store"]),
+    ("protobuf", &[]),
+    ("store", &["protobuf"]),
+    ("events", &["kinds", "plan", "informer"]),
+    ("apiserver", &["kinds", "plan", "protobuf", "schemas", "store"]),
     ("controllers", &["kinds", "plan", "informer", "events"]),
     ("image", &[]),
     ("runtime", &[]),
@@ -70,7 +71,7 @@ fn median(values: &mut [usize]) -> usize {
 
 fn sources() -> Result<Vec<(PathBuf, String)>> {
     let mut paths = Vec::new();
-    for folder in ["crates", "xtask", "tests"] {
+    for folder in ["crates", "fuzz", "xtask", "tests"] {
         collect(&root().join(folder), "rs", &mut paths)?;
     }
     paths.sort();

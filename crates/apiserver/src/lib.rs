@@ -16,11 +16,15 @@ mod decode;
 mod deletion;
 mod discovery;
 mod document;
+#[cfg(test)]
+mod documents;
 pub mod error;
 mod eviction;
 mod expiry;
 mod fairness;
 pub mod field;
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 pub mod keys;
 mod list;

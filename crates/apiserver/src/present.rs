@@ -5,7 +5,9 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::Resource;
+use kinds::columns::{self, Column, Printer};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::document;
@@ -63,12 +65,19 @@ pub struct ListHead {
 pub fn object(resource: &Resource, json: &Bytes, form: Form, headers: bool) -> Result<Bytes, ApiError> {
     match form.presentation {
         Presentation::Plain => document::served(resource, json),
-        Presentation::Metadata { version } => metadata(json, version).map(|value| Bytes::from(value.to_string())),
+        Presentation::Metadata { version } => metadata(json, version),
         Presentation::Table { version } => {
             let head = ListHead { resource_version: head(json)?.metadata.resource_version.unwrap_or_default(), ..ListHead::default() };
-            table(resource, std::slice::from_ref(json), &head, form.include, version, headers)
+            table((resource, resource.printer), std::slice::from_ref(json), &head, form.include, version, headers)
         }
     }
+}
+
+/// The scale of an object as a Table, or nothing if the client did not ask for one.
+pub fn scale(resource: &Resource, json: &Bytes, form: Form) -> Result<Option<Bytes>, ApiError> {
+    let Presentation::Table { version } = form.presentation else { return Ok(None) };
+    let head = ListHead { resource_version: head(json)?.metadata.resource_version.unwrap_or_default(), ..ListHead::default() };
+    table((resource, &columns::SCALE), std::slice::from_ref(json), &head, form.include, version, true).map(Some)
 }
 
 /// A list. Plain lists are the stored texts, one after the other, which are copied only as they are sent.
@@ -80,11 +89,13 @@ pub fn list(resource: &Resource, items: Vec<Bytes>, head: &ListHead, form: Form)
             Ok(joined(&resource.list_kind(), &resource.api_version(), &head_json, served.collect::<Result<Vec<_>, _>>()?))
         }
         Presentation::Metadata { version } => {
-            let items = items.iter().map(|json| Ok(Bytes::from(metadata(json, version)?.to_string())));
+            let items = items.iter().map(|json| metadata(json, version));
             let items = items.collect::<Result<Vec<_>, ApiError>>()?;
             Ok(joined("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &head_json, items))
         }
-        Presentation::Table { version } => table(resource, &items, head, form.include, version, true).map(respond::full),
+        Presentation::Table { version } => {
+            table((resource, resource.printer), &items, head, form.include, version, true).map(respond::full)
+        }
     }
 }
 
@@ -99,16 +110,26 @@ struct Head {
 }
 
 fn head(json: &[u8]) -> Result<Head, ApiError> {
-    serde_json::from_slice(json).map_err(|error| ApiError::internal(format!("stored metadata does not decode: {error}")))
+    serde_json::from_slice(json).map_err(|error| undecodable(&error))
 }
 
-fn metadata(json: &[u8], version: &str) -> Result<Value, ApiError> {
-    let Head { metadata } = head(json)?;
-    Ok(json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata}))
+/// The metadata alone, as it stands in the text.
+fn metadata(json: &[u8], version: &str) -> Result<Bytes, ApiError> {
+    #[derive(Deserialize)]
+    struct Text<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    let Text { metadata } = serde_json::from_slice(json).map_err(|error| undecodable(&error))?;
+    Ok(format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/{version}","metadata":{metadata}}}"#).into())
+}
+
+fn undecodable(error: &serde_json::Error) -> ApiError {
+    ApiError::internal(format!("stored metadata does not decode: {error}"))
 }
 
 fn table(
-    resource: &Resource,
+    (resource, printer): (&Resource, &Printer),
     items: &[Bytes],
     head: &ListHead,
     include: Include,
@@ -119,7 +140,7 @@ fn table(
     let row = |json: &Bytes| -> Result<Value, ApiError> {
         let stored = (resource.stored().codec.from_json)(json)
             .map_err(|error| ApiError::internal(format!("a stored {} does not decode: {error}", resource.kind)))?;
-        let cells = (resource.printer.cells)(&*stored, now);
+        let cells = (printer.cells)(&*stored, now);
         let object = match include {
             Include::None => Value::Null,
             Include::Metadata => json!({
@@ -129,7 +150,7 @@ fn table(
         };
         Ok(json!({"cells": cells, "object": object}))
     };
-    let columns = headers.then(|| columns(resource));
+    let columns = headers.then(|| definitions(printer));
     let rows = items.iter().map(row).collect::<Result<Vec<_>, _>>()?;
     let table = json!({
         "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": head,
@@ -138,12 +159,12 @@ fn table(
     Ok(Bytes::from(table.to_string()))
 }
 
-fn columns(resource: &Resource) -> Vec<Value> {
-    let column = |column: &kinds::columns::Column| {
+fn definitions(printer: &Printer) -> Vec<Value> {
+    let column = |column: &Column| {
         json!({
             "name": column.name, "type": column.data_type, "format": column.format, "description": column.description,
             "priority": i32::from(column.wide),
         })
     };
-    resource.printer.columns.iter().map(column).collect()
+    printer.columns.iter().map(column).collect()
 }

@@ -41,6 +41,8 @@ mod volumes;
 mod worker;
 
 pub use agent::{Agent, Connector, StartError};
+#[doc(hidden)]
+pub use server::fuzz;
 pub use sources::Views;
 
 /// What a node is called and where it keeps its things.

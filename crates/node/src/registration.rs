@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use informer::Api;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
+use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
 use serde_json::json;
 
 use crate::Config;
@@ -92,7 +93,7 @@ fn system_info() -> NodeSystemInfo {
         boot_id: line("/proc/sys/kernel/random/boot_id"),
         container_runtime_version: format!("steadfast://{}", env!("CARGO_PKG_VERSION")),
         kernel_version: line("/proc/sys/kernel/osrelease"),
-        kubelet_version: format!("v1.36.0+steadfast-{}", env!("CARGO_PKG_VERSION")),
+        kubelet_version: kinds::KUBERNETES_VERSION.to_owned(),
         kube_proxy_version: String::new(),
         system_uuid: machine_id.clone(),
         machine_id,

@@ -61,9 +61,18 @@ pub struct Up {
     /// What this node is called [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
-    /// Where state is kept
-    #[arg(long, value_name = "STORE", default_value = "embedded", value_parser = embedded_only)]
-    pub store: String,
+    /// Where state is kept: embedded, or etcd://HOST:PORT,HOST:PORT/PREFIX, followed by any of ?ca=FILE&cert=FILE&key=FILE&user=NAME&password-file=FILE
+    #[arg(long, value_name = "STORE", default_value = "embedded", value_parser = store)]
+    pub store: StoreAddress,
+    /// No node here: only the API and, when elected, the controllers, beside servers on the same etcd
+    #[arg(long, conflicts_with = "simulated_nodes")]
+    pub no_node: bool,
+    /// A name or address that the API is reached by besides this server's own, such as a load balancer's; repeat for more
+    #[arg(long, value_name = "NAME")]
+    pub api_name: Vec<String>,
+    /// Where several servers share a store: seconds after which another takes over from one that does not answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub lease_duration: u32,
     /// The addresses of pods
     #[arg(long, value_name = "CIDR", default_value = "10.42.0.0/16", value_parser = cidr)]
     pub pod_cidr: Cidr,
@@ -196,10 +205,21 @@ pub enum Output {
     Json,
 }
 
-fn embedded_only(text: &str) -> Result<String, String> {
+/// Where state is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// In the data directory.
+    Embedded,
+    Etcd(Box<store::etcd::Address>),
+}
+
+fn store(text: &str) -> Result<StoreAddress, String> {
     match text {
-        "embedded" => Ok(text.to_owned()),
-        other => Err(format!("{other} is not supported yet: the only store is `embedded`")),
+        "embedded" => Ok(StoreAddress::Embedded),
+        other if other.starts_with("etcd://") => {
+            other.parse().map(|address| StoreAddress::Etcd(Box::new(address))).map_err(|error: store::etcd::AddressError| error.to_string())
+        }
+        other => Err(format!("there is no store {other}: write embedded, or etcd://HOST:PORT,HOST:PORT/PREFIX")),
     }
 }
 

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::protobuf::wire::{Fields, Wire};
+use protobuf::{Fields, Wire};
 
 fn references(document: &Value) -> Vec<String> {
     let text = document.to_string();
@@ -21,6 +21,15 @@ fn every_reference_leads_somewhere_and_every_kind_is_marked() {
             assert_eq!(schemas[row.codec.schema_name]["x-kubernetes-group-version-kind"][0]["kind"], row.kind);
         }
     }
+}
+
+#[test]
+fn a_number_or_text_is_a_choice_in_the_new_document_and_a_text_in_the_old() {
+    let name = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+    let core = groups().into_iter().find(|served| served.group.is_empty()).unwrap();
+    let new = v3::document(&core)["components"]["schemas"][name].clone();
+    assert_eq!((&new["type"], &new["oneOf"]), (&Value::Null, &json!([{"type": "integer"}, {"type": "string"}])));
+    assert_eq!(v2::document()["definitions"][name]["type"], "string");
 }
 
 #[test]

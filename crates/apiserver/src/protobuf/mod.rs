@@ -9,7 +9,6 @@ mod table;
 mod tests;
 #[cfg(test)]
 mod upstream;
-pub mod wire;
 mod write;
 
 pub use read::to_json;

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{join, join_all};
+use informer::Api;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinds::ObjectKey;
-use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use plan::statefulset::{Action, Plan, REVISION_LABEL, status_differs};
 use serde_json::{Value, json};
@@ -162,7 +162,11 @@ impl<'a> Execution<'a> {
         let seen = &self.set.metadata;
         let name = seen.name.as_deref().unwrap_or_default();
         let live = call(|| format!("get statefulset {name}"), self.sets.get_opt(name)).await?;
-        let same = |live: &StatefulSet| live.metadata.uid == seen.uid && live.metadata.generation == seen.generation;
+        // Annotations are wishes too, and no part of the generation.
+        let same = |live: &StatefulSet| {
+            let live = &live.metadata;
+            live.uid == seen.uid && live.generation == seen.generation && live.annotations == seen.annotations
+        };
         Ok(live.is_some_and(|live| same(&live) && live.metadata.deletion_timestamp.is_none()))
     }
 

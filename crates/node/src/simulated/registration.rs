@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use informer::Api;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Client;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
 use serde_json::json;
 use thiserror::Error;
 
@@ -51,19 +52,20 @@ pub async fn register(client: &Client, options: &Options) -> Result<SimulatedNod
     let hosts = addresses.split_first(options.nodes).ok_or_else(too_small)?;
     let member = |(number, address)| Member { name: format!("{}-{number}", options.name_prefix), address };
     let members: Vec<_> = hosts.into_iter().enumerate().map(member).collect();
-    stream::iter(members.iter().map(|member| register_one(client, member))).buffer_unordered(CONCURRENCY).try_collect::<Vec<()>>().await?;
+    let registrations: Vec<_> = members.iter().cloned().map(|member| register_one(client.clone(), member)).collect();
+    stream::iter(registrations).buffer_unordered(CONCURRENCY).try_collect::<Vec<()>>().await?;
     Ok(SimulatedNodes { members, addresses })
 }
 
-async fn register_one(client: &Client, member: &Member) -> Result<(), RegisterError> {
+async fn register_one(client: Client, member: Member) -> Result<(), RegisterError> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let wanted = node(member, Timestamp::now());
+    let wanted = node(&member, Timestamp::now());
     let failed = |source| RegisterError::request(&member.name, source);
     match answered(nodes.create(&PostParams::default(), &wanted)).await {
         Err(error) if is_code(&error, 409) => reuse(&nodes, &member.name, &wanted).await?,
         other => drop(other.map_err(failed)?),
     }
-    lease::renew(client, member).await.map_err(failed)
+    lease::renew(&client, &member).await.map_err(failed)
 }
 
 async fn reuse(nodes: &Api<Node>, name: &str, wanted: &Node) -> Result<(), RegisterError> {
@@ -132,7 +134,7 @@ fn system_info(name: &str) -> NodeSystemInfo {
     NodeSystemInfo {
         architecture: architecture().to_owned(),
         container_runtime_version: format!("simulated://{}", env!("CARGO_PKG_VERSION")),
-        kubelet_version: format!("v1.36.0+steadfast-{}", env!("CARGO_PKG_VERSION")),
+        kubelet_version: kinds::KUBERNETES_VERSION.to_owned(),
         machine_id: name.to_owned(),
         operating_system: "linux".to_owned(),
         os_image: "simulated".to_owned(),
