@@ -20,7 +20,7 @@ impl Job {
     /// The template, for a pod that is run to its end once.
     pub(super) fn into_template(self) -> Result<PodTemplateSpec, String> {
         let mut template: PodTemplateSpec =
-            serde_json::from_value(self.template.clone()).map_err(|error| format!("job.template: {error}"))?;
+            serde_json::from_slice(self.template.to_string().as_bytes()).map_err(|error| format!("job.template: {error}"))?;
         let read = serde_json::to_value(&template).map_err(|error| format!("job.template: {error}"))?;
         if let Some(field) = unknown("job.template", &self.template, &read) {
             return Err(format!("{field}: unknown field"));
