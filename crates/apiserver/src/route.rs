@@ -161,7 +161,7 @@ fn object(group: &str, version: &str, rest: &[&str], method: &Method, query: &st
         [plural, name, subresource] => (plural, *name, Some(*subresource)),
         _ => return Err(ApiError::NoRoute),
     };
-    let resource = registry::find(group, version, plural).ok_or(ApiError::NoRoute)?;
+    let resource = registry::find(group, version, plural).ok_or_else(|| not_served(group, plural))?;
     let find = |wanted: &str| resource.subresources.iter().copied().find(|own| own.name() == wanted).ok_or(ApiError::NoRoute);
     let subresource = subresource.map(find).transpose()?;
     let misplaced = match resource.scope {
@@ -188,6 +188,11 @@ fn check_segment(what: &str, name: &str) -> Result<(), ApiError> {
         },
     };
     Err(ApiError::bad_request(format!("{what} parameter invalid: {name:?}: {why}")))
+}
+
+fn not_served(group: &str, plural: &str) -> ApiError {
+    let resource = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+    ApiError::NotServed { resource }
 }
 
 fn verb(
@@ -308,6 +313,8 @@ mod tests {
         ] {
             assert_eq!(call(method, path).unwrap_err().code_and_reason().0, code, "{path}");
         }
+        let refused = call(Method::POST, "/apis/apps/v1/namespaces/a/deployments").unwrap_err().to_string();
+        assert!(refused.contains("deployments.apps is not served"), "{refused}");
     }
 
     proptest::proptest! {
