@@ -206,8 +206,12 @@ impl Cluster {
 
     /// kubectl as a command, to be given more.
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let kubectl = std::env::var_os("STEADFAST_KUBECTL").unwrap_or_else(|| "kubectl".into());
-        let mut command = Command::new(kubectl);
+        self.with_kubectl(&kubectl_program(), arguments)
+    }
+
+    /// Another kubectl as a command, to be given more.
+    pub fn with_kubectl(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).stdin(Stdio::null());
         command.env("HOME", self.folder.path());
         command
@@ -324,6 +328,18 @@ impl Drop for Cluster {
 /// The binary under test.
 pub fn binary() -> PathBuf {
     std::env::var_os("STEADFAST_BINARY").map_or_else(|| target().join("debug/steadfast"), PathBuf::from)
+}
+
+/// The kubectl that all tests use.
+pub fn kubectl_program() -> PathBuf {
+    std::env::var_os("STEADFAST_KUBECTL").map_or_else(|| "kubectl".into(), PathBuf::from)
+}
+
+/// A client that `cargo xtask test` installs below `target/tools`.
+pub fn tool(name: &str) -> PathBuf {
+    let tool = target().join("tools").join(name);
+    assert!(tool.exists(), "{} is missing: run `cargo xtask test`, which installs it", tool.display());
+    tool
 }
 
 /// An archive that `cargo xtask test` makes.

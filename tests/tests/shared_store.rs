@@ -129,7 +129,11 @@ fn a_rollout_survives_the_death_of_a_server_and_of_an_etcd_member() {
     // Both come back, and another pair goes, in the middle of an update.
     etcd.restart(0);
     servers[fell].as_mut().expect("it fell").up();
-    front.insist("PATCH", &format!("{SETS}/web"), &json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "v2"}]}}}}));
+    front.insist(
+        "PATCH",
+        &format!("{SETS}/web"),
+        &json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "v2"}]}}}}),
+    );
     until("some are updated", || status()["updatedReplicas"].as_u64() >= Some(2));
     let fell = leader(&front, &servers);
     servers[fell].as_mut().expect("it runs").kill();
@@ -145,7 +149,8 @@ fn a_rollout_survives_the_death_of_a_server_and_of_an_etcd_member() {
     let (told, acknowledged) = (watcher.join().expect("the watcher"), writer.join().expect("the writer"));
     judge(&told);
     let listed = front.insist("GET", MAPS, &Value::Null);
-    let listed: BTreeSet<_> = listed["items"].as_array().expect("items").iter().filter_map(|map| map["metadata"]["name"].as_str()).collect();
+    let listed: BTreeSet<_> =
+        listed["items"].as_array().expect("items").iter().filter_map(|map| map["metadata"]["name"].as_str()).collect();
     let lost: Vec<_> = acknowledged.iter().filter(|name| !listed.contains(name.as_str())).collect();
     assert!(lost.is_empty() && acknowledged.len() > 20, "{} acknowledged, lost: {lost:?}", acknowledged.len());
     // Whoever watches only now, at whatever server, is told the same.

@@ -41,7 +41,9 @@ impl Cluster {
     /// A cluster whose members get further arguments; `encrypted` says that those make them serve TLS.
     pub fn start_with(members: usize, arguments: &[&str], encrypted: bool) -> Self {
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        (0..TRIES).find_map(|_| Self::try_start(members, &arguments, encrypted)).expect("etcd starts: is the package etcd-server installed?")
+        (0..TRIES)
+            .find_map(|_| Self::try_start(members, &arguments, encrypted))
+            .expect("etcd starts: is the package etcd-server installed?")
     }
 
     fn try_start(members: usize, arguments: &[String], encrypted: bool) -> Option<Self> {

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use events::Severity::{Normal, Warning};
 use image::{Image, ImageError};
+use informer::Api;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use network::{Keep, PodIdentity};
 use runtime::{Mount, SandboxSpec};
@@ -20,7 +21,6 @@ use crate::container::downward::Facts;
 use crate::container::specification::{Ingredients, container_id, mount, specification};
 use crate::container::{SpecificationError, amounts, environment, files, user};
 use crate::error::OperationError;
-use crate::events::Severity::{Normal, Warning};
 use crate::volumes::{self, Prepared, blocking};
 use crate::{PodLog, Shared};
 

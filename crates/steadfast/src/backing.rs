@@ -34,9 +34,11 @@ pub(crate) async fn open(up: &Up, instance: &Instance, record: &Record) -> Resul
         StoreAddress::Etcd(address) => {
             let etcd = open_etcd(address).await?;
             share_keys(&etcd, instance).await?;
-            same(&etcd, "service-cidr", &up.service_cidr.to_string(), "the address range of Services", "start this one with the same").await?;
+            same(&etcd, "service-cidr", &up.service_cidr.to_string(), "the address range of Services", "start this one with the same")
+                .await?;
             if !record.simulated {
-                let way_out = "start this one with --no-node; if that machine is gone for good, delete the key agreed/node below the prefix";
+                let way_out =
+                    "start this one with --no-node; if that machine is gone for good, delete the key agreed/node below the prefix";
                 same(&etcd, "node", &record.node_name, "the node that runs the pods", way_out).await?;
             }
             Ok(Backing { store: Arc::new(etcd), certificates: Certificates::open(&data_dir)?, is_shared: true })

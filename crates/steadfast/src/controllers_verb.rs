@@ -34,8 +34,12 @@ pub(crate) async fn run(verb: Controllers) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let config = attach::config(verb.kubeconfig.as_deref(), verb.context.as_deref()).await?;
     let certificate = authority(&config, &chosen)?;
-    let candidacy =
-        Candidacy { namespace: verb.lease_namespace, name: lease, identity: control::identity()?, timing: Timing::of_lease(verb.lease_duration) };
+    let candidacy = Candidacy {
+        namespace: verb.lease_namespace,
+        name: lease,
+        identity: control::identity()?,
+        timing: Timing::of_lease(verb.lease_duration),
+    };
     tell(&format!("candidate {} for lease {}/{}", candidacy.identity, candidacy.namespace, candidacy.name));
     let client = attach::client(config)?;
     let work = |fence: Fence, end| lead(fence.around(client.clone()), chosen.clone(), verb.kind, Arc::clone(&certificate), end);

@@ -1,14 +1,16 @@
 //! `steadfast up`: joins the parts, in the order in which they need each other.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use apiserver::audit::{Auditor, Place, Policy};
 use apiserver::certificates::Certificates;
 use apiserver::{Config, Limits, NodeDialer, Server, UserRole};
+use controllers::namespaces;
 use controllers::rights::{self, MANAGER};
 use controllers::roster::{Controller, Parts};
-use controllers::namespaces;
 use network::PodNetwork;
 use node::simulated;
 use store::Store;
@@ -16,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::Up;
+use crate::arguments::{AuditLog, ServerLimits, Up};
 use crate::backing::{self, Backing};
 use crate::bootstrap::{self, Addresses};
 use crate::control::Control;
@@ -42,6 +44,7 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     let instance = Instance::new(&up.instance.data_dir)?;
     instance.create()?;
     let running = instance.lock()?;
+    raise_open_files();
     let mut stop = Stop::new()?;
     let record = record(&up)?;
     instance.write_record(&record)?;
@@ -53,6 +56,15 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     started.end().await;
     drop(running);
     Ok(())
+}
+
+/// Each client takes a file or more; how many there may be is for the server's limits to say.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "no more files can be open than before");
+    }
 }
 
 /// Everything that runs.
@@ -145,10 +157,33 @@ async fn server(up: &Up, store: Arc<dyn Store>, certificates: &Certificates, dia
         token_key: Arc::new(certificates.token_key()?),
         issuer: ISSUER.to_owned(),
         node_dialer: Some(dialer),
-        limits: Limits::default(),
+        limits: limits(up.limits),
+        audit: up.audit.log.as_ref().map(|log| auditor(log, &up.audit)).transpose()?,
         user_roles: rights::of_users().into_iter().map(|(user, rules)| UserRole { user: user.to_owned(), rules }).collect(),
     };
     Ok(Server::new(config, store).await?)
+}
+
+fn limits(told: ServerLimits) -> Limits {
+    Limits {
+        reading: told.max_requests_inflight,
+        mutating: told.max_mutating_requests_inflight,
+        event_time: told.event_ttl,
+        ..Limits::default()
+    }
+}
+
+fn auditor(log: &Path, told: &AuditLog) -> Result<Arc<Auditor>, Failure> {
+    let policy = match &told.policy {
+        None => Policy::default(),
+        Some(path) => {
+            let unusable = |error: String| Failure::Message(format!("--audit-policy {}: {error}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+            Policy::parse(&text).map_err(|error| unusable(error.to_string()))?
+        }
+    };
+    let place = Place { path: log.to_owned(), size: told.size << 20, backups: told.backups };
+    Auditor::open(place, policy).map_err(|error| Failure::Message(format!("--audit-log {}: {error}", log.display())))
 }
 
 /// Serves users where they asked for it, and pods on the bridge.

@@ -7,6 +7,8 @@ mod read;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upstream;
 mod write;
 
 pub use read::to_json;

@@ -9,12 +9,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use informer::Informer;
+use events::{Recorder, Severity};
+use informer::{Api, Informer};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kinds::ObjectKey;
+use kube::Client;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
 use plan::statefulset::{HookRun, Marking};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
@@ -23,7 +24,6 @@ use tokio::time::timeout;
 
 use super::report::of_hook;
 use crate::Clock;
-use crate::events::{Recorder, Severity};
 use crate::exec::{self, Place};
 use crate::runtime::{WorkQueue, Writes, call};
 

@@ -23,6 +23,7 @@ mod channels;
 mod cri;
 mod exec;
 mod follow;
+pub mod fuzz;
 mod logs;
 
 /// A response's body: whole, or as it comes.

@@ -17,7 +17,10 @@ pub(super) enum Request {
         guards: Vec<Guard>,
         reply: oneshot::Sender<Result<Arc<Event>, CommitError>>,
     },
-    Compact { before: Revision, reply: oneshot::Sender<Result<(), ReadError>> },
+    Compact {
+        before: Revision,
+        reply: oneshot::Sender<Result<(), ReadError>>,
+    },
 }
 
 /// Why the writer wakes.

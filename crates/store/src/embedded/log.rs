@@ -14,8 +14,8 @@ use super::OpenError;
 use super::file::{self, Incomplete, Kind};
 use super::frame::{self, Next, Reader};
 use super::record::{self, Record, Records};
-use crate::memory::State;
 use crate::Revision;
+use crate::memory::State;
 
 /// How much space is prepared at a time, in bytes.
 const AHEAD: usize = 1 << 20;
@@ -133,7 +133,7 @@ impl Log {
 }
 
 /// Applies the commits of one frame.
-fn apply(number: u64, payload: &[u8], state: &mut State) -> Result<(), &'static str> {
+pub(super) fn apply(number: u64, payload: &[u8], state: &mut State) -> Result<(), &'static str> {
     if number != state.revision().0 + 1 {
         return Err("a commit is missing before this one");
     }

@@ -14,6 +14,8 @@
 mod checkpoint;
 mod file;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod import;
 mod inbox;
 mod log;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::time::{sleep, timeout};
 
+use super::Options;
 use super::call::{CallError, OUT_OF_RANGE};
 use super::channel::{Channel, PATIENCE};
 use super::message::{
@@ -14,7 +15,6 @@ use super::message::{
 use super::place::{Numbering, Places};
 use super::replica::{Loaded, Replica};
 use super::turnstile::{Answer, Turnstile};
-use super::Options;
 use crate::{ReadError, Revision};
 
 /// Documents read at a time: even the largest are no more than 300 MB.
@@ -89,7 +89,8 @@ impl Cluster {
         let had = replica.applied();
         let newest = self.numbering.revision(self.newest().await.map_err(ReadError::Unavailable)?);
         if newest < had {
-            let reason = format!("etcd has gone back from revision {had} to {newest}: was it restored from a backup? Start all servers again");
+            let reason =
+                format!("etcd has gone back from revision {had} to {newest}: was it restored from a backup? Start all servers again");
             replica.give_up(&reason);
         }
         if timeout(DELAY, replica.reached(newest)).await.is_ok() {
@@ -258,7 +259,6 @@ impl Cluster {
             replica.hub.tell_progress();
         }
     }
-
 }
 
 /// What to say of a key that holds something else.

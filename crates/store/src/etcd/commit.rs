@@ -166,7 +166,8 @@ impl<'a> Commit<'a> {
     }
 
     fn refusal(&self, code: u32, message: &str) -> CommitError {
-        let too_large = matches!(code, INVALID_ARGUMENT | RESOURCE_EXHAUSTED) && (message.contains("too large") || message.contains("larger"));
+        let too_large =
+            matches!(code, INVALID_ARGUMENT | RESOURCE_EXHAUSTED) && (message.contains("too large") || message.contains("larger"));
         match self.wish.change {
             Change::Put(draft) if too_large => CommitError::TooLargeForServer { length: draft.json.len(), why: message.into() },
             _ => CommitError::Unavailable(format!("etcd refuses: {message}").into()),
