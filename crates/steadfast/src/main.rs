@@ -62,7 +62,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // A client needs no more than one thread, and what it has begun ends quietly with it.
     let mut builder = match arguments.verb {
-        Verb::Up(_) | Verb::Down(_) | Verb::Migrate(_) | Verb::Image(_) | Verb::Controllers(_) => tokio::runtime::Builder::new_multi_thread(),
+        Verb::Up(_) | Verb::Down(_) | Verb::Migrate(_) | Verb::Image(_) | Verb::Controllers(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         Verb::Plan(_) | Verb::Status(_) | Verb::Rollout(_) => tokio::runtime::Builder::new_current_thread(),
     };
     let tokio = builder.enable_all().build().map_err(Failure::Runtime)?;

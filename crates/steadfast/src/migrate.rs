@@ -82,7 +82,8 @@ async fn unchanged(source: &Etcd, snapshot: &Snapshot) -> Result<(), Failure> {
     if newest == snapshot.revision {
         return Ok(());
     }
-    let (was, what) = (snapshot.revision, "the target lacks what was written since: stop all servers, remove the target and run this again");
+    let (was, what) =
+        (snapshot.revision, "the target lacks what was written since: stop all servers, remove the target and run this again");
     Err(Failure::Message(format!("the source went on from revision {was} to {newest} during the migration; {what}")))
 }
 
