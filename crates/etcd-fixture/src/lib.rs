@@ -117,6 +117,11 @@ impl Cluster {
         process.wait().expect("the member ends");
     }
 
+    /// Takes away all that a member that was killed had on disk.
+    pub fn lose_data(&mut self, number: usize) {
+        std::fs::remove_dir_all(self.folder.path().join(number.to_string())).expect("it has data");
+    }
+
     /// Starts a member that was killed, with the data it has.
     pub fn restart(&mut self, number: usize) {
         self.spawn(number);
