@@ -121,6 +121,22 @@ async fn members_that_are_killed_take_nothing_with_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_stands_still_is_left_for_another() {
+    let cluster = Cluster::start(3);
+    // It uses the first member, until that says nothing any more.
+    let store = open(&cluster).await;
+    let first = store.commit("a", Expected::Absent, put(1)).await.expect("nothing is there").revision;
+    cluster.freeze(0);
+    let mut last = first;
+    for number in 2..5 {
+        last = store.commit("a", Expected::At(last), put(number)).await.expect("the others are a majority").revision;
+        let (found, _) = store.get("a").await.expect("readable");
+        assert_eq!(found.map(|entry| entry.revision), Some(last));
+    }
+    assert_eq!(follow(&store, first, last).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_over_a_line_that_breaks_happen_once() {
     let cluster = Cluster::start(1);
     let line = Line::to(&cluster).await;
