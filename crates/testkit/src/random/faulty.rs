@@ -142,6 +142,10 @@ impl Store for Faulty {
         .boxed()
     }
 
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
     fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, WatchError> {
         let fault = if self.armed.load(Ordering::SeqCst) { self.fault } else { Fault::None };
         let dice = Dice::new(self.roll(u64::MAX));
