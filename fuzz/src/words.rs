@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use kinds::Selector;
 use kinds::extensions::Extensions;
 use kinds::quantity::{self, Quantity};
-use kinds::Selector;
 
 /// A quantity. Its canonical text is the same quantity, and its own canonical text.
 pub fn quantity(input: &[u8]) {
@@ -24,8 +24,7 @@ pub fn annotations(input: &[u8]) {
     let annotations: BTreeMap<_, _> = pairs.map(|(name, value)| (format!("steadfast.dev/{name}"), value.to_owned())).collect();
     let (read, malformed) = Extensions::read(Some(&annotations));
     assert!(malformed.len() <= annotations.len());
-    let kept: BTreeMap<_, _> =
-        annotations.into_iter().filter(|(name, _)| malformed.iter().all(|one| one.annotation != name)).collect();
+    let kept: BTreeMap<_, _> = annotations.into_iter().filter(|(name, _)| malformed.iter().all(|one| one.annotation != name)).collect();
     assert_eq!(Extensions::read(Some(&kept)), (read, Vec::new()), "what is malformed counts as what is not there");
 }
 

@@ -46,8 +46,10 @@ fn check(asked: &[u8], bytes: &[u8], limit: usize) {
 }
 
 fn view() -> View {
-    let view = View::new(Zone::new("cluster.local", &["10.77.0.0/24".parse().expect("a network"), "10.96.0.0/12".parse().expect("another")]));
-    let outside = ServiceSpec { type_: Some("ExternalName".to_owned()), external_name: Some("db.example".to_owned()), ..ServiceSpec::default() };
+    let view =
+        View::new(Zone::new("cluster.local", &["10.77.0.0/24".parse().expect("a network"), "10.96.0.0/12".parse().expect("another")]));
+    let outside =
+        ServiceSpec { type_: Some("ExternalName".to_owned()), external_name: Some("db.example".to_owned()), ..ServiceSpec::default() };
     let headless = ServiceSpec { cluster_ip: Some("None".to_owned()), ..ServiceSpec::default() };
     let services = vec![service("a", headless), service("o", outside)];
     view.update(Update { services, slices: vec![slice("a", 40)] });

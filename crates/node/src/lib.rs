@@ -41,9 +41,9 @@ mod tokens;
 mod volumes;
 mod worker;
 
+pub use agent::{Agent, Connector, StartError};
 #[doc(hidden)]
 pub use server::fuzz;
-pub use agent::{Agent, Connector, StartError};
 pub use sources::Views;
 
 /// What a node is called and where it keeps its things.

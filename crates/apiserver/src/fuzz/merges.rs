@@ -4,7 +4,7 @@ use kinds::{Resource, registry};
 use serde_json::Value;
 
 use super::{lines, resource};
-use crate::apply::{self, Applied, Application, Claim, Operation, Outline, Owner, Owners, Schema, Set};
+use crate::apply::{self, Application, Applied, Claim, Operation, Outline, Owner, Owners, Schema, Set};
 use crate::decode;
 use crate::patch::{self, PatchType};
 use crate::query::FieldValidation;

@@ -31,7 +31,8 @@ impl Writer {
     /// Makes so many calls, one after the other.
     pub async fn run(mut self, calls: u64) {
         for call in 0..calls {
-            let object = Object { kind: self.dice.pick(self.kinds), name: *self.dice.pick(&NAMES) };
+            let (kind, name) = (self.dice.pick(self.kinds), *self.dice.pick(&NAMES));
+            let object = Object { kind, name };
             let op = self.draw(object, call);
             let object = if matches!(op, Op::DeleteCollection { .. }) { Object { name: "", ..object } } else { object };
             let begin = self.record.tick();
@@ -189,7 +190,8 @@ fn insist(metadata: &mut Value, revision: Option<u64>) {
 }
 
 fn operations(test: Option<&(String, String)>, label: &(String, String), mark: &(String, String)) -> Value {
-    let operation = |op: &str, map: &str, (key, value): &(String, String)| json!({"op": op, "path": format!("/metadata/{map}/{key}"), "value": value});
+    let operation =
+        |op: &str, map: &str, (key, value): &(String, String)| json!({"op": op, "path": format!("/metadata/{map}/{key}"), "value": value});
     let test = test.map(|test| operation("test", "labels", test));
     test.into_iter().chain([operation("add", "labels", label), operation("add", "annotations", mark)]).collect()
 }

@@ -11,9 +11,7 @@ use std::thread::Thread;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use store::{
-    Change, CommitError, Entry, Event, Expected, Page, Range, ReadError, Revision, Store, Watch, WatchError, WatchMessage,
-};
+use store::{Change, CommitError, Entry, Event, Expected, Page, Range, ReadError, Revision, Store, Watch, WatchError, WatchMessage};
 
 use super::Dice;
 
@@ -39,6 +37,8 @@ pub enum Fault {
     OldRead,
     /// A page is not of the revision it says.
     MixedPage,
+    /// What was acknowledged last is not on disk when the server is killed.
+    LostAtKill,
 }
 
 /// The store.

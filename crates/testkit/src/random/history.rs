@@ -25,7 +25,10 @@ pub enum Answer {
     Object(State),
     /// It is gone; which, if that was said.
     Gone(Option<String>),
-    Refused { code: u16, message: String },
+    Refused {
+        code: u16,
+        message: String,
+    },
     Unknown,
 }
 

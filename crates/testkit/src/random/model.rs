@@ -124,17 +124,50 @@ pub struct Preconditions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     Get,
-    Create { labels: Pairs, finalizers: BTreeSet<String>, mark: (String, String) },
+    Create {
+        labels: Pairs,
+        finalizers: BTreeSet<String>,
+        mark: (String, String),
+    },
     /// A PUT.
-    Replace { revision: Option<u64>, labels: Pairs, finalizers: BTreeSet<String>, mark: (String, String) },
-    JsonPatch { test: Option<(String, String)>, label: (String, String), mark: (String, String) },
+    Replace {
+        revision: Option<u64>,
+        labels: Pairs,
+        finalizers: BTreeSet<String>,
+        mark: (String, String),
+    },
+    JsonPatch {
+        test: Option<(String, String)>,
+        label: (String, String),
+        mark: (String, String),
+    },
     /// `None` removes a label. With finalizers, all are replaced.
-    MergePatch { revision: Option<u64>, labels: BTreeMap<String, Option<String>>, finalizers: Option<BTreeSet<String>>, mark: (String, String) },
-    StrategicPatch { revision: Option<u64>, labels: BTreeMap<String, Option<String>>, add: BTreeSet<String>, remove: BTreeSet<String>, mark: (String, String) },
-    Apply { force: bool, labels: Pairs, mark: (String, String) },
-    Delete { preconditions: Preconditions, policy: Option<&'static str> },
+    MergePatch {
+        revision: Option<u64>,
+        labels: BTreeMap<String, Option<String>>,
+        finalizers: Option<BTreeSet<String>>,
+        mark: (String, String),
+    },
+    StrategicPatch {
+        revision: Option<u64>,
+        labels: BTreeMap<String, Option<String>>,
+        add: BTreeSet<String>,
+        remove: BTreeSet<String>,
+        mark: (String, String),
+    },
+    Apply {
+        force: bool,
+        labels: Pairs,
+        mark: (String, String),
+    },
+    Delete {
+        preconditions: Preconditions,
+        policy: Option<&'static str>,
+    },
     /// Of all objects of the kind that are selected.
-    DeleteCollection { selector: Option<(String, String)> },
+    DeleteCollection {
+        selector: Option<(String, String)>,
+    },
 }
 
 /// What may come of an operation.
@@ -263,7 +296,8 @@ impl Op {
 
     fn annotations_fit(&self, before: &Pairs, after: &Pairs) -> bool {
         let Some((own, _)) = self.mark() else { return false };
-        let others = |pairs: &Pairs| -> Pairs { pairs.iter().filter(|(key, _)| *key != own).map(|(k, v)| (k.clone(), v.clone())).collect() };
+        let others =
+            |pairs: &Pairs| -> Pairs { pairs.iter().filter(|(key, _)| *key != own).map(|(k, v)| (k.clone(), v.clone())).collect() };
         match self {
             Self::Create { .. } | Self::Replace { .. } => others(after).is_empty(),
             _ => others(after) == others(before),

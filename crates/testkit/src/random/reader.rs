@@ -40,13 +40,7 @@ pub fn query_of(selector: Option<&(String, String)>) -> String {
 }
 
 /// Reads a whole list, so many items at a time, or 0 for all at once. The revision that it is at, if it was read to its end.
-pub async fn list(
-    kind: &'static Kind,
-    selector: Option<(String, String)>,
-    limit: u64,
-    door: &Door,
-    record: &Record,
-) -> Option<u64> {
+pub async fn list(kind: &'static Kind, selector: Option<(String, String)>, limit: u64, door: &Door, record: &Record) -> Option<u64> {
     let mut listing = Listing { kind, selector, pages: Vec::new(), expired: None, whole: false };
     let query = format!("limit={limit}{}", query_of(listing.selector.as_ref()));
     let mut token = String::new();

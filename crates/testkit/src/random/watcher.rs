@@ -72,7 +72,8 @@ impl Watcher {
     async fn watch(&mut self, after: u64, last: &watch::Receiver<Option<u64>>) -> Watching {
         let (kind, selector) = (self.kind, self.selector.clone());
         let mut watching = Watching { kind, selector, after, told: Vec::new(), end: End::Cut, at: 0 };
-        let query = format!("watch=1&allowWatchBookmarks=true&timeoutSeconds=1&resourceVersion={after}{}", query_of(self.selector.as_ref()));
+        let query =
+            format!("watch=1&allowWatchBookmarks=true&timeoutSeconds=1&resourceVersion={after}{}", query_of(self.selector.as_ref()));
         let wanted = self.dice.roll(40) as usize;
         match self.door.stream(get(&format!("{}?{query}", kind.path()))).await {
             None => {}

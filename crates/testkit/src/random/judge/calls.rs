@@ -70,7 +70,7 @@ fn gone(call: &Call, uid: Option<&str>, truth: &Truth) -> Option<String> {
             && call.op.makes(before, None)
     };
     let states = truth.objects.get(&call.object)?;
-    let found = floor + 1 < ceiling
-        && states.range(floor + 1..ceiling).any(|(revision, state)| state.is_none() && ended(call.object, *revision));
+    let found =
+        floor + 1 < ceiling && states.range(floor + 1..ceiling).any(|(revision, state)| state.is_none() && ended(call.object, *revision));
     (!found).then(|| format!("no such end of the object is between revisions {floor} and {ceiling}"))
 }
