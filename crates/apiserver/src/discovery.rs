@@ -151,7 +151,7 @@ pub fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
         Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
         Subresource::Binding | Subresource::Eviction | Subresource::Token => &["create"],
         Subresource::Log => &["get"],
-        Subresource::Exec => &["create", "get"],
+        Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["create", "get"],
         Subresource::Finalize => &["update"],
     }
 }
@@ -164,6 +164,8 @@ pub fn response_kind(row: &Resource, subresource: Subresource) -> (&'static str,
         Subresource::Binding => ("", "v1", "Binding"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),
         Subresource::Exec => ("", "v1", "PodExecOptions"),
+        Subresource::Attach => ("", "v1", "PodAttachOptions"),
+        Subresource::PortForward => ("", "v1", "PodPortForwardOptions"),
         Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
     }
 }

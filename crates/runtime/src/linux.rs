@@ -130,6 +130,12 @@ impl Runtime {
         }
     }
 
+    /// The network that the pod's containers share, to be entered.
+    pub fn network_namespace(&self, pod: &str) -> Result<std::fs::File, RuntimeError> {
+        let path = format!("/proc/{}/ns/net", self.node.pod(pod)?.shim_pid);
+        std::fs::File::open(path).map_err(|source| io_error("entering a pod's network", source))
+    }
+
     /// CPU time used (ns) and memory in use (bytes) of a pod.
     pub async fn usage(&self, pod: &str) -> Result<(u64, u64), RuntimeError> {
         self.node.pod(pod)?;

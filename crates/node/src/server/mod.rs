@@ -1,4 +1,4 @@
-//! The node's HTTP interface, with the kubelet's paths: container logs, and commands in containers.
+//! The node's HTTP interface, with the kubelet's paths: container logs, commands in containers, connections into pods.
 //!
 //! Whoever can connect is trusted: the API server authenticates and authorizes.
 
@@ -17,13 +17,17 @@ use k8s_openapi::api::core::v1::Pod;
 use kinds::ObjectKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::Shared;
+use crate::{Shared, operations};
 
 mod channels;
+mod client;
 mod cri;
 mod exec;
 mod follow;
 mod logs;
+mod port_forward;
+mod spdy;
+mod upgrade;
 
 /// A response's body: whole, or as it comes.
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
@@ -38,6 +42,8 @@ pub(crate) enum RequestError {
     #[error("{0} is not served here")]
     NoPath(String),
     #[error("{0}")]
+    NoProtocol(String),
+    #[error("{0}")]
     Failed(String),
 }
 
@@ -46,6 +52,7 @@ impl RequestError {
         match self {
             Self::NotFound(_) | Self::NoPath(_) => StatusCode::NOT_FOUND,
             Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::NoProtocol(_) => StatusCode::FORBIDDEN,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -90,6 +97,10 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             let pod = find(shared, namespace, pod)?;
             exec::serve(shared, &pod, container, request)
         }
+        (&Method::GET | &Method::POST, ["portForward", namespace, pod]) => {
+            let pod = find(shared, namespace, pod)?;
+            port_forward::serve(shared, &pod, request)
+        }
         (&Method::GET, ["healthz"]) => Ok(Response::new(whole("ok".to_owned()))),
         _ => Err(RequestError::NoPath(path)),
     }
@@ -101,6 +112,17 @@ fn find(shared: &Shared, namespace: &str, name: &str) -> Result<Arc<Pod>, Reques
     let pod = shared.sources.views.pods.get(&ObjectKey::new(namespace, name)).ok_or_else(missing)?;
     let mine = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == shared.node.metadata.name.as_ref();
     if mine { Ok(pod) } else { Err(missing()) }
+}
+
+/// The runtime's identity of the container's running attempt. Not being there is upstream's error, by its status too.
+fn running(shared: &Shared, pod: &Pod, container: &str) -> Result<String, RequestError> {
+    let uid = operations::uid(pod);
+    let of_container = |id: &&(String, String)| {
+        let parsed = crate::container::specification::parse_container_id(&id.1);
+        id.0 == uid && parsed.is_some_and(|(name, _)| name == container)
+    };
+    let id = shared.running.borrow().iter().find(of_container).map(|(_, id)| id.clone());
+    id.ok_or_else(|| RequestError::Failed(format!("container not found ({container:?})")))
 }
 
 fn whole(text: String) -> Body {
