@@ -45,6 +45,8 @@ pub enum Subresource {
     Attach,
     /// Carries connections to a pod's ports.
     PortForward,
+    /// Adds containers to a pod that is there.
+    EphemeralContainers,
     /// Issues a token for a service account.
     Token,
     /// Removes a namespace's finalizers.
@@ -68,6 +70,7 @@ impl Subresource {
             Self::Exec => "exec",
             Self::Attach => "attach",
             Self::PortForward => "portforward",
+            Self::EphemeralContainers => "ephemeralcontainers",
             Self::Token => "token",
             Self::Finalize => "finalize",
         }
@@ -149,7 +152,7 @@ impl Resource {
 }
 
 use Scope::{Cluster, Namespaced};
-use Subresource::{Attach, Binding, Eviction, Exec, Finalize, Log, PortForward, Scale, Status, Token};
+use Subresource::{Attach, Binding, EphemeralContainers, Eviction, Exec, Finalize, Log, PortForward, Scale, Status, Token};
 
 macro_rules! row {
     ($type:ty, $group:literal / $version:literal, $scope:ident, $plural:literal, $singular:literal
@@ -183,7 +186,7 @@ macro_rules! row {
     (@or $value:expr, $default:expr) => { $value };
 }
 
-const POD_SUBRESOURCES: &[Subresource] = &[Status, Binding, Eviction, Log, Exec, Attach, PortForward];
+const POD_SUBRESOURCES: &[Subresource] = &[Status, Binding, Eviction, Log, Exec, Attach, PortForward, EphemeralContainers];
 
 const POD_FIELDS: &[SelectableField] = &[
     at("spec.nodeName", &[&["spec", "nodeName"]]),

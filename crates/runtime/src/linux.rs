@@ -12,7 +12,9 @@ use tokio::time::timeout;
 
 use crate::cgroup::{Cgroups, Group};
 use crate::protocol::{Answer, Refusal, Request};
-use crate::{ContainerSpec, Exec, ExecSpec, Opened, RuntimeConfig, RuntimeError, RuntimeEvent, Sandbox, SandboxSpec, is_plain_name};
+use crate::{
+    Attachment, ContainerSpec, Exec, ExecSpec, Opened, RuntimeConfig, RuntimeError, RuntimeEvent, Sandbox, SandboxSpec, is_plain_name,
+};
 
 mod connection;
 mod recover;
@@ -91,6 +93,19 @@ impl Runtime {
         let (sender, receiver) = oneshot::channel();
         let ask = Ask { request: Request::Exec { container: container.to_owned(), spec }, waiter: Waiter::Exec(sender) };
         self.node.ask("exec", START_DEADLINE, pod, ask, receiver).await
+    }
+
+    /// Joins a running container's streams, with the right to give `input` if it takes any.
+    pub async fn attach(&self, pod: &str, container: &str, input: bool) -> Result<Attachment, RuntimeError> {
+        let (sender, receiver) = oneshot::channel();
+        let ask = Ask { request: Request::Attach { container: container.to_owned(), input }, waiter: Waiter::Attach(sender) };
+        self.node.ask("attach", DEADLINE, pod, ask, receiver).await
+    }
+
+    /// Ends a container's input, as soon as all who are attached have ended theirs.
+    pub async fn close_stdin(&self, pod: &str, container: &str) -> Result<(), RuntimeError> {
+        let request = Request::CloseStdin { container: container.to_owned() };
+        self.node.call("closing a container's input", DEADLINE, pod, request).await.map(drop)
     }
 
     /// Ends a command that [`Runtime::exec`] started, and its children.

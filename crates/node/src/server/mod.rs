@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{Shared, operations};
 
+mod attach;
 mod channels;
 mod client;
 mod cri;
@@ -97,6 +98,10 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             let pod = find(shared, namespace, pod)?;
             exec::serve(shared, &pod, container, request)
         }
+        (&Method::GET | &Method::POST, ["attach", namespace, pod, container]) => {
+            let pod = find(shared, namespace, pod)?;
+            attach::serve(shared, &pod, container, request)
+        }
         (&Method::GET | &Method::POST, ["portForward", namespace, pod]) => {
             let pod = find(shared, namespace, pod)?;
             port_forward::serve(shared, &pod, request)
@@ -116,12 +121,7 @@ fn find(shared: &Shared, namespace: &str, name: &str) -> Result<Arc<Pod>, Reques
 
 /// The runtime's identity of the container's running attempt. Not being there is upstream's error, by its status too.
 fn running(shared: &Shared, pod: &Pod, container: &str) -> Result<String, RequestError> {
-    let uid = operations::uid(pod);
-    let of_container = |id: &&(String, String)| {
-        let parsed = crate::container::specification::parse_container_id(&id.1);
-        id.0 == uid && parsed.is_some_and(|(name, _)| name == container)
-    };
-    let id = shared.running.borrow().iter().find(of_container).map(|(_, id)| id.clone());
+    let id = shared.running_attempt(operations::uid(pod), container);
     id.ok_or_else(|| RequestError::Failed(format!("container not found ({container:?})")))
 }
 
