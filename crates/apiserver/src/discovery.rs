@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use kinds::registry::{RESOURCES, Subresource};
 use kinds::reviews::{self, REVIEWS, Review};
-use kinds::{Resource, Scope};
+use kinds::{KUBERNETES_VERSION, Resource, Scope};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -13,13 +13,10 @@ use crate::error::ApiError;
 use crate::media;
 use crate::respond::{self, Response};
 
-/// The version of Kubernetes whose API this is, and that it is ours.
-pub const VERSION: &str = "v1.36.2+steadfast";
-
 /// `/version`.
 pub fn version() -> Response {
     let version = json!({
-        "major": "1", "minor": "36", "gitVersion": VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
+        "major": "1", "minor": "36", "gitVersion": KUBERNETES_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
         "goVersion": "", "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, go_architecture()),
     });
     respond::value(StatusCode::OK, &version)

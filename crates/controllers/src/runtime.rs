@@ -67,17 +67,25 @@ pub trait Controller: Send + Sync + 'static {
 pub struct Outcome {
     /// When to look again though nothing may have changed by then.
     pub recheck_after: Option<Duration>,
+    /// How long nothing brings another round, for one that cost much: so that one round answers many changes. It becomes longer
+    /// while changes go on without a pause, and short again with a round that asks for no rest.
+    pub rest: Option<Duration>,
 }
 
 impl Outcome {
     /// Nothing to do until something changes.
     pub const fn done() -> Self {
-        Self { recheck_after: None }
+        Self { recheck_after: None, rest: None }
     }
 
     /// Nothing to do until something changes or this time has passed.
     pub const fn recheck_after(delay: Duration) -> Self {
-        Self { recheck_after: Some(delay) }
+        Self { recheck_after: Some(delay), rest: None }
+    }
+
+    /// The same, with a rest.
+    pub const fn and_rest(self, rest: Duration) -> Self {
+        Self { rest: Some(rest), ..self }
     }
 }
 
@@ -217,7 +225,7 @@ async fn forward<K: Watched, Q: Key>(
 async fn work<C: Controller>(controller: Arc<C>, queue: Arc<WorkQueue<C::Key>>) {
     while let Some(key) = queue.next().await {
         let finish = match round(&*controller, &key).await {
-            Ok(outcome) => Finish::Done { recheck_after: outcome.recheck_after },
+            Ok(outcome) => Finish::Done(outcome),
             Err(error) if error.is_stale() => {
                 tracing::debug!(controller = controller.name(), %key, %error, "the view was old; looking again");
                 Finish::Failed

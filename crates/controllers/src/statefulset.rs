@@ -15,9 +15,10 @@ pub(crate) mod wire;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use informer::Informer;
-use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kinds::{ObjectKey, SetKind};
 use kube::Client;
@@ -30,6 +31,8 @@ use hooks::Hooks;
 
 /// After so many rounds in a row another set gets its turn.
 const MOST_ROUNDS: usize = 64;
+/// A set of fewer pods never rests: its rounds cost less than what it would gain.
+const LARGE_SET: u64 = 500;
 
 /// Runs the controller until `shutdown` completes.
 pub async fn run(client: Client, informers: &Informers, shutdown: impl Future<Output = ()> + Send) {
@@ -146,19 +149,26 @@ impl Controller for StatefulSets {
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, ReconcileError> {
-        for _ in 0..MOST_ROUNDS {
+        for round in 0..MOST_ROUNDS {
             match self.round(key).await? {
                 None => return Ok(Outcome::done()),
                 Some(plan) if plan.actions.is_empty() => {
-                    return Ok(Outcome {
-                        recheck_after: plan.recheck_at.into_iter().chain(plan.deadline).min().map(|at| self.clock.until(at)),
-                    });
+                    let next = plan.recheck_at.into_iter().chain(plan.deadline).min();
+                    let rest = (round == 0).then(|| rest_after(&plan.status)).flatten();
+                    return Ok(Outcome { recheck_after: next.map(|at| self.clock.until(at)), rest });
                 }
                 Some(_) => {}
             }
         }
-        Ok(Outcome::recheck_after(std::time::Duration::ZERO))
+        Ok(Outcome::recheck_after(Duration::ZERO))
     }
+}
+
+/// What a round costs grows with the number of pods. After one that only counts them a large set rests a moment, so that planning
+/// takes a small part of the machine however fast its pods change.
+fn rest_after(status: &StatefulSetStatus) -> Option<Duration> {
+    let pods = u64::try_from(status.replicas).unwrap_or_default();
+    (pods >= LARGE_SET).then(|| Duration::from_micros(pods))
 }
 
 #[cfg(test)]

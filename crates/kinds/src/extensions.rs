@@ -21,6 +21,10 @@ pub const PAUSED: &str = "steadfast.dev/paused";
 /// Whether a pod whose images alone differ is updated without being replaced.
 pub const IN_PLACE_UPDATE: &str = "steadfast.dev/in-place-update";
 
+/// The pod condition with which a node remembers that a pod which is not ready now has been so before. The times of conditions are
+/// whole seconds, too coarse to tell that of a young pod.
+pub const HAS_BEEN_READY: &str = "steadfast.dev/HasBeenReady";
+
 /// As upstream's Deployment.
 const DEFAULT_PROGRESS_DEADLINE: u32 = 600;
 

@@ -28,3 +28,6 @@ pub use quantity::Quantity;
 pub use registry::{Resource, Scope};
 pub use selector::Selector;
 pub use set_kind::{STEADFAST_GROUP, SetKind};
+
+/// The version of Kubernetes whose API is spoken, and that it is ours.
+pub const KUBERNETES_VERSION: &str = "v1.36.2+steadfast";

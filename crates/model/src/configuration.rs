@@ -1,6 +1,7 @@
 //! What is explored.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use kinds::extensions::{IN_PLACE_UPDATE, UPDATE_ORDER};
 use kinds::gate::PRE_DELETE;
 use serde_json::{Value, json};
 
@@ -18,6 +19,12 @@ pub enum Change {
     Start(i32),
     /// Whether claims are deleted with the set, and when it is scaled down.
     Retention(bool, bool),
+    /// Whether rollouts stand still.
+    Pause(bool),
+    /// Ordinals that are passed over.
+    Reserve(&'static str),
+    /// The pod at this ordinal becomes the primary one, all others replicas.
+    Promote(u32),
     /// The set is deleted without its pods, and created again.
     Recreate,
     /// The set is deleted with all that belongs to it.
@@ -177,15 +184,38 @@ fn of_policy(parallel: bool, faults: u8) -> Vec<Configuration> {
     all.push(with("recreate", &form(Some((true, true)), 0), vec![vec![Change::Recreate], vec![Change::Image("v2")]], faults));
     all.push(with("start", &form(Some((false, true)), 0), vec![vec![Change::Start(1), Change::Start(0)]], faults));
     all.push(gated(&form(None, 0), faults));
+    all.extend(extended(&form(None, 0), faults));
     all
+}
+
+/// What sets can ask for beyond upstream's fields.
+fn extended(form: &Form, faults: u8) -> [Configuration; 4] {
+    let update = || vec![Change::Image("v2")];
+    let pauses = vec![Change::Pause(true), Change::Scale(3), Change::Pause(false)];
+    let claims = Form { claims: Some((false, true)), ..*form };
+    let three = Form { replicas: 3, ..*form };
+    [
+        with("paused", form, vec![update(), pauses], faults),
+        with("reserved", &claims, vec![update(), vec![Change::Reserve("0,2"), Change::Reserve("")]], faults),
+        asking(UPDATE_ORDER, ORDER, with("roles", &three, vec![update(), vec![Change::Promote(2), Change::Promote(0)]], faults)),
+        asking(IN_PLACE_UPDATE, "true", with("in-place", form, vec![templates(form.strategy), vec![Change::Scale(3)]], faults)),
+    ]
+}
+
+/// Replicas are updated before the primary.
+const ORDER: &str = "role=replica,role=primary";
+
+fn asking(annotation: &str, value: &str, mut configuration: Configuration) -> Configuration {
+    let annotations = configuration.set.metadata.annotations.get_or_insert_default();
+    annotations.insert(annotation.to_owned(), value.to_owned());
+    configuration
 }
 
 /// A set whose pods go after a hook, which is a pod. Wishes come and go.
 fn gated(form: &Form, faults: u8) -> Configuration {
     let changes = vec![vec![Change::Image("v2"), Change::Image("v1")], vec![Change::Scale(1), Change::Scale(2)]];
-    let mut gated = with("gate", form, changes, faults);
     let gate = json!({"job": {"template": {"spec": {"containers": [{"name": "leave", "image": "tools"}]}}}});
-    gated.set.metadata.annotations = Some([(PRE_DELETE.to_owned(), gate.to_string())].into());
+    let mut gated = asking(PRE_DELETE, &gate.to_string(), with("gate", form, changes, faults));
     gated.kinds = vec![Fault::Crash, Fault::Delete];
     gated
 }
@@ -245,5 +275,17 @@ pub fn random(seed: u64) -> Configuration {
         _ => Change::Retention(dice.flip(), dice.flip()),
     };
     changes.push((0..2).map(|_| rest(&mut dice)).collect());
-    Configuration { name: "random".to_owned(), set: form.set(), changes, faults: 12, kinds: Fault::all() }
+    let extension = |dice: &mut Dice| match dice.below(3) {
+        0 => Change::Pause(dice.flip()),
+        1 => Change::Reserve(["", "0", "1,3"][dice.below(3)]),
+        _ => Change::Promote(dice.below(4) as u32),
+    };
+    changes.push((0..4).map(|_| extension(&mut dice)).collect());
+    let mut random = Configuration { name: "random".to_owned(), set: form.set(), changes, faults: 12, kinds: Fault::all() };
+    for (annotation, value) in [(IN_PLACE_UPDATE, "true"), (UPDATE_ORDER, ORDER)] {
+        if dice.flip() {
+            random = asking(annotation, value, random);
+        }
+    }
+    random
 }

@@ -105,7 +105,8 @@ fn act(state: &mut State, seen: &StatefulSet, actions: &[Action]) -> Result<usiz
 /// Whether the server's own set is the one that was observed, and stays.
 fn is_unchanged(world: &World, seen: &StatefulSet) -> bool {
     let (seen, is) = (&seen.metadata, &world.set.metadata);
-    seen.uid == is.uid && seen.generation == is.generation && is.deletion_timestamp.is_none()
+    let same = seen.uid == is.uid && seen.generation == is.generation && seen.annotations == is.annotations;
+    same && is.deletion_timestamp.is_none()
 }
 
 /// What must hold however old the view is.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, ContainerStatus, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kinds::extensions::{PAUSED, RESERVED_ORDINALS};
 use plan::forecast::{World, is_ready};
+use plan::statefulset::ordinal_of;
 
 use crate::canonical;
 use crate::configuration::{BROKEN, Change, word};
@@ -174,8 +176,19 @@ pub(crate) fn make(state: &mut State, change: &Change) {
             let policy = spec.persistent_volume_claim_retention_policy.get_or_insert_default();
             (policy.when_deleted, policy.when_scaled) = (Some(word(deleted).to_owned()), Some(word(scaled).to_owned()));
         }),
+        Change::Pause(pause) => world.annotate(PAUSED, if pause { "true" } else { "false" }),
+        Change::Reserve(ordinals) => world.annotate(RESERVED_ORDINALS, ordinals),
+        Change::Promote(ordinal) => promote(world, ordinal),
         Change::Recreate => recreate(state),
         Change::Delete => Arc::make_mut(&mut world.set).metadata.deletion_timestamp = Some(Time(world.now)),
+    }
+}
+
+fn promote(world: &mut World, primary: u32) {
+    let role = |name: &str| if ordinal_of("web", name).is_some_and(|ordinal| ordinal.0 == primary) { "primary" } else { "replica" };
+    let pods: Vec<_> = world.pods.keys().map(|name| (name.clone(), role(name))).collect();
+    for (name, role) in pods {
+        world.change_pod(&name, |pod| drop(pod.metadata.labels.get_or_insert_default().insert("role".to_owned(), role.to_owned())));
     }
 }
 

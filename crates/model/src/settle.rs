@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::happen::{happen, is_broken, make};
 use crate::invariants::pods::claims_of;
 use crate::invariants::revisions::wanted_image;
-use crate::invariants::{Invariant, Verdict, is_going, require, revision_of};
+use crate::invariants::{Invariant, Verdict, is_going, is_paused, require, revision_of, wanted};
 use crate::state::{State, Views};
 
 /// More turns than any set of this size needs.
@@ -89,12 +89,15 @@ fn turn(controller: &mut Controller, state: &mut State) -> Verdict {
     happen(controller, state, &Event::Collect)
 }
 
-/// Where only the user can help, the user does: deletes pods under `OnDelete`, and lowers a partition that keeps pods at a
-/// revision that can't work. Whether anything was done.
+/// Where only the user can help, the user does: resumes a rollout, deletes pods under `OnDelete`, and lowers a partition that
+/// keeps pods at a revision that can't work. Whether anything was done.
 fn lend_a_hand(controller: &mut Controller, state: &mut State) -> Result<bool, crate::Violation> {
     let plan = controller.plan(state);
-    if !matches!(plan.waiting_on, Some(WaitingOn::UserDeletion { .. } | WaitingOn::PodReady { .. })) {
+    if !matches!(plan.waiting_on, Some(WaitingOn::Paused { .. } | WaitingOn::UserDeletion { .. } | WaitingOn::PodReady { .. })) {
         return Ok(false);
+    }
+    if is_paused(&state.world.set) {
+        return happen(controller, state, &Event::Change(0, Change::Pause(false))).map(|()| true);
     }
     let update = plan.status.update_revision.clone().unwrap_or_default();
     let Strategy { on_delete, partition } = strategy(state);
@@ -133,26 +136,25 @@ fn is_as_desired(controller: &mut Controller, state: &State) -> Verdict {
     if is_going(&world.set.metadata) {
         return is_gone(state);
     }
-    let Some(spec) = world.set.spec.as_ref() else { return Ok(()) };
-    let start = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0);
-    let wanted: Vec<_> = (start..start + spec.replicas.unwrap_or(1)).map(|ordinal| format!("web-{ordinal}")).collect();
+    let wanted = wanted(&world.set);
+    let names: Vec<_> = wanted.iter().map(|ordinal| format!("web-{ordinal}")).collect();
     let is: Vec<_> = world.pods.keys().cloned().collect();
-    if is != wanted {
-        return fail(format!("there are pods {is:?}, wanted are {wanted:?}; waits: {:?}", plan.waiting_on));
+    if is != names {
+        return fail(format!("there are pods {is:?}, wanted are {names:?}; waits: {:?}", plan.waiting_on));
     }
     if let Some((name, _)) = world.pods.iter().find(|(_, pod)| !plan::forecast::is_ready(pod) || is_going(&pod.metadata)) {
         return fail(format!("{name} does not serve; waits: {:?}", plan.waiting_on));
     }
-    has_revisions(state, start)
+    has_revisions(state, &wanted)
 }
 
 /// From the partition on all pods have the update revision, and the status says so.
-fn has_revisions(state: &State, start: i32) -> Verdict {
+fn has_revisions(state: &State, wanted: &[u32]) -> Verdict {
     let world = &state.world;
     let status = world.set.status.clone().unwrap_or_default();
     let (current, update) = (status.current_revision.unwrap_or_default(), status.update_revision.unwrap_or_default());
     let Strategy { on_delete, partition } = strategy(state);
-    let first = u32::try_from(start + partition).unwrap_or(0);
+    let first = wanted.get(usize::try_from(partition).unwrap_or(0)).copied().unwrap_or(u32::MAX);
     for (name, pod) in &world.pods {
         let ordinal = ordinal_of("web", name).map_or(0, |ordinal| ordinal.0);
         let is = revision_of(pod);

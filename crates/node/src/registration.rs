@@ -92,7 +92,7 @@ fn system_info() -> NodeSystemInfo {
         boot_id: line("/proc/sys/kernel/random/boot_id"),
         container_runtime_version: format!("steadfast://{}", env!("CARGO_PKG_VERSION")),
         kernel_version: line("/proc/sys/kernel/osrelease"),
-        kubelet_version: format!("v1.36.0+steadfast-{}", env!("CARGO_PKG_VERSION")),
+        kubelet_version: kinds::KUBERNETES_VERSION.to_owned(),
         kube_proxy_version: String::new(),
         system_uuid: machine_id.clone(),
         machine_id,

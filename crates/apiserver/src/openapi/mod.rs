@@ -5,12 +5,11 @@ use std::sync::OnceLock;
 
 use http::header::{ACCEPT, CACHE_CONTROL};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use kinds::Resource;
 use kinds::registry::RESOURCES;
+use kinds::{KUBERNETES_VERSION, Resource};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::discovery::VERSION;
 use crate::error::ApiError;
 use crate::random;
 use crate::respond::{self, Response};
@@ -83,7 +82,7 @@ fn rows(group: &str, version: &str) -> Vec<&'static Resource> {
 }
 
 fn info() -> Value {
-    json!({"title": "Kubernetes", "version": VERSION})
+    json!({"title": "Kubernetes", "version": KUBERNETES_VERSION})
 }
 
 /// The parameters in a path.

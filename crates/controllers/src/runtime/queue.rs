@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Key;
+use super::{Key, Outcome};
 
 /// The first wait after a failure; it doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// A key that is asked for again and again rests so many times longer, at most.
+const MOST_RESTS: u32 = 20;
 
 /// A set of keys, each of which waits, is worked on, or both. First come, first served; nothing on the way from
 /// [`WorkQueue::add`] to a worker waits for a timer.
@@ -41,6 +43,10 @@ struct Slot {
     phase: Phase,
     /// Failed rounds since the last good one.
     failures: u32,
+    /// Rests one after the other.
+    rests: u32,
+    /// When to work on it after its rest, though nothing may have asked for it by then.
+    recheck: Option<Instant>,
     delay: Option<(Instant, u64)>,
 }
 
@@ -52,12 +58,16 @@ enum Phase {
     Working,
     /// Worked on, and to be worked on again: it was added meanwhile.
     WorkingAgain,
+    /// Not given out before its delay has passed.
+    Resting,
+    /// The same, and then to be worked on: it was added meanwhile.
+    RestingAgain,
 }
 
 /// How the work on a key ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
-    Done { recheck_after: Option<Duration> },
+    Done(Outcome),
     Failed,
 }
 
@@ -78,7 +88,7 @@ impl<K: Key> WorkQueue<K> {
 
     /// Makes a key ready after a delay, or earlier if something else does.
     pub fn add_after(&self, key: K, delay: Duration) {
-        self.state().delay(key, delay);
+        self.state().ask_later(key, delay);
         self.timing.notify_one();
     }
 
@@ -162,7 +172,11 @@ impl<K: Key> State<K> {
                 slot.phase = Phase::WorkingAgain;
                 false
             }
-            Phase::Ready | Phase::WorkingAgain => false,
+            Phase::Resting => {
+                slot.phase = Phase::RestingAgain;
+                false
+            }
+            Phase::Ready | Phase::WorkingAgain | Phase::RestingAgain => false,
         }
     }
 
@@ -182,8 +196,13 @@ impl<K: Key> State<K> {
         let again = slot.phase == Phase::WorkingAgain;
         slot.phase = Phase::Idle;
         let delay = match finish {
-            Finish::Done { recheck_after } => {
-                slot.failures = 0;
+            Finish::Done(Outcome { recheck_after, rest: Some(rest) }) => {
+                let rest = slot.rest(rest, recheck_after, again);
+                self.delay(key, rest);
+                return (false, true);
+            }
+            Finish::Done(Outcome { recheck_after, rest: None }) => {
+                (slot.failures, slot.rests) = (0, 0);
                 recheck_after
             }
             Finish::Failed => {
@@ -197,6 +216,14 @@ impl<K: Key> State<K> {
             None => drop(entry.remove()),
         }
         (false, delay.is_some())
+    }
+
+    /// A rest is not shortened by this.
+    fn ask_later(&mut self, key: K, delay: Duration) {
+        match self.keys.get_mut(&key).filter(|slot| slot.phase == Phase::Resting) {
+            Some(slot) => slot.recheck = [slot.recheck, Instant::now().checked_add(delay)].into_iter().flatten().min(),
+            None => self.delay(key, delay),
+        }
     }
 
     /// The earlier of two delays counts.
@@ -224,12 +251,42 @@ impl<K: Key> State<K> {
         let mut any = false;
         while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
             let key = entry.remove();
-            if let Some(slot) = self.keys.get_mut(&key) {
-                slot.delay = None;
-            }
-            any |= self.make_ready(key);
+            any |= self.release(key, now);
         }
         any
+    }
+
+    /// Whether the key, whose delay has passed, has become ready.
+    fn release(&mut self, key: K, now: Instant) -> bool {
+        let Entry::Occupied(mut entry) = self.keys.entry(key.clone()) else { return false };
+        let slot = entry.get_mut();
+        slot.delay = None;
+        let phase = std::mem::take(&mut slot.phase);
+        match (phase, slot.recheck.take()) {
+            (Phase::Resting, None) => {
+                entry.remove();
+                return false;
+            }
+            (Phase::Resting, Some(at)) if at > now => {
+                slot.rests = 0;
+                self.delay(key, at - now);
+                return false;
+            }
+            (Phase::Resting | Phase::RestingAgain, _) => {}
+            (other, _) => slot.phase = other,
+        }
+        self.make_ready(key)
+    }
+}
+
+impl Slot {
+    /// Begins a rest, and says how long it is: longer each time, while the key is asked for without a pause.
+    fn rest(&mut self, rest: Duration, recheck_after: Option<Duration>, again: bool) -> Duration {
+        self.failures = 0;
+        self.rests = (self.rests + 1).min(MOST_RESTS);
+        self.recheck = recheck_after.and_then(|delay| Instant::now().checked_add(delay));
+        self.phase = if again { Phase::RestingAgain } else { Phase::Resting };
+        rest.saturating_mul(self.rests)
     }
 }
 
@@ -253,7 +310,14 @@ mod tests {
         queue.add(key.to_owned());
     }
 
-    const DONE: Finish = Finish::Done { recheck_after: None };
+    const DONE: Finish = Finish::Done(Outcome::done());
+
+    /// A round after which the key rests for a second.
+    const COSTLY: Finish = Finish::Done(Outcome::done().and_rest(Duration::from_secs(1)));
+
+    fn in_seconds(seconds: u64) -> Instant {
+        Instant::now() + Duration::from_secs(seconds)
+    }
 
     #[test]
     fn a_key_added_twice_is_given_out_once() {
@@ -300,9 +364,61 @@ mod tests {
         let soon = Instant::now() + Duration::from_secs(5);
         assert!(queue.state().release_due(soon));
         let key = next(&queue).unwrap();
-        queue.finish(key, Finish::Done { recheck_after: Some(Duration::from_secs(60)) });
+        queue.finish(key, Finish::Done(Outcome::recheck_after(Duration::from_secs(60))));
         assert_eq!(queue.state().delayed.len(), 1);
         assert!(!queue.state().release_due(soon));
+    }
+
+    #[test]
+    fn a_key_that_rests_is_given_out_once_for_all_that_asked_for_it() {
+        let queue = WorkQueue::default();
+        add(&queue, "a");
+        let key = next(&queue).unwrap();
+        queue.finish(key, COSTLY);
+        add(&queue, "a");
+        add(&queue, "a");
+        assert_eq!(next(&queue), None);
+        assert!(queue.state().release_due(in_seconds(2)));
+        assert_eq!([next(&queue), next(&queue)], [Some("a".into()), None]);
+    }
+
+    #[test]
+    fn each_rest_is_longer_until_a_round_without_one() {
+        let queue = WorkQueue::default();
+        add(&queue, "a");
+        for rest in [1, 2, 3] {
+            let key = next(&queue).unwrap();
+            queue.finish(key, COSTLY);
+            add(&queue, "a");
+            assert!(!queue.state().release_due(in_seconds(rest - 1)) && queue.state().release_due(in_seconds(rest)));
+        }
+        let key = next(&queue).unwrap();
+        add(&queue, "a");
+        queue.finish(key, DONE);
+        let key = next(&queue).unwrap();
+        queue.finish(key, COSTLY);
+        add(&queue, "a");
+        assert!(queue.state().release_due(in_seconds(1)));
+    }
+
+    #[test]
+    fn a_key_that_nobody_asked_for_while_it_rested_is_forgotten_or_looked_at_when_it_said() {
+        let queue = WorkQueue::default();
+        add(&queue, "a");
+        let key = next(&queue).unwrap();
+        queue.finish(key, COSTLY);
+        assert!(!queue.state().release_due(in_seconds(2)) && queue.state().keys.is_empty());
+        for asked_meanwhile in [None, Some(Duration::from_secs(30))] {
+            add(&queue, "b");
+            let key = next(&queue).unwrap();
+            queue.finish(key, Finish::Done(Outcome::recheck_after(Duration::from_secs(60)).and_rest(Duration::from_secs(1))));
+            asked_meanwhile.into_iter().for_each(|delay| queue.add_after("b".to_owned(), delay));
+            assert!(!queue.state().release_due(in_seconds(2)));
+            assert_eq!(queue.state().release_due(in_seconds(31)), asked_meanwhile.is_some());
+            assert_eq!(queue.state().release_due(in_seconds(61)), asked_meanwhile.is_none());
+            let key = next(&queue).unwrap();
+            queue.finish(key, DONE);
+        }
     }
 
     #[tokio::test]

@@ -162,7 +162,11 @@ impl<'a> Execution<'a> {
         let seen = &self.set.metadata;
         let name = seen.name.as_deref().unwrap_or_default();
         let live = call(|| format!("get statefulset {name}"), self.sets.get_opt(name)).await?;
-        let same = |live: &StatefulSet| live.metadata.uid == seen.uid && live.metadata.generation == seen.generation;
+        // Annotations are wishes too, and no part of the generation.
+        let same = |live: &StatefulSet| {
+            let live = &live.metadata;
+            live.uid == seen.uid && live.generation == seen.generation && live.annotations == seen.annotations
+        };
         Ok(live.is_some_and(|live| same(&live) && live.metadata.deletion_timestamp.is_none()))
     }
 

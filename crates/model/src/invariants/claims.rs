@@ -23,7 +23,7 @@ impl Judge<'_> {
         let name = claim.name.as_deref().unwrap_or_default();
         for owner in owners.into_iter().flatten().filter(|owner| !is_kept(claim, owner)) {
             let allowed = match owner.kind.as_str() {
-                "Pod" => scaled && ordinal_of(self.set, &owner.name).is_some_and(|ordinal| !self.range().contains(&ordinal.0)),
+                "Pod" => scaled && ordinal_of(self.set, &owner.name).is_some_and(|ordinal| !self.wants(ordinal.0)),
                 "StatefulSet" => with_set,
                 _ => true,
             };

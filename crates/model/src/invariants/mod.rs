@@ -10,14 +10,14 @@ pub(crate) mod revisions;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::Metadata;
-use k8s_openapi::api::apps::v1::StatefulSetSpec;
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kinds::extensions::{IN_PLACE_UPDATE, PAUSED, RESERVED_ORDINALS, UPDATE_ORDER};
 use plan::statefulset::{Action, Observed, Plan, ordinal_of};
 use thiserror::Error;
 
@@ -32,6 +32,7 @@ pub enum Invariant {
     UnavailabilityBudget,
     HealthyPodsStay,
     GateIsPassed,
+    UpdateOrder,
     DeletesWhatItSaw,
     RevisionRules,
     PromotedWhenComplete,
@@ -54,6 +55,7 @@ impl fmt::Display for Invariant {
             Self::UnavailabilityBudget => "the budget is not spent on healthy pods beyond its limit",
             Self::HealthyPodsStay => "a pod is deleted for a reason only",
             Self::GateIsPassed => "a pod that is ready goes only after its hook",
+            Self::UpdateOrder => "an update takes pods in the order of their ranks",
             Self::DeletesWhatItSaw => "what is deleted is what was observed",
             Self::RevisionRules => "revisions move as the rules allow",
             Self::PromotedWhenComplete => "the update revision becomes the current one when all pods have it",
@@ -89,6 +91,8 @@ pub struct Judge<'a> {
     spec: &'a StatefulSetSpec,
     set: &'a str,
     now: Timestamp,
+    /// The ordinals that are to have a pod, ascending.
+    wanted: Vec<u32>,
     /// The set's pods by ordinal.
     pods: BTreeMap<u32, &'a Pod>,
 }
@@ -99,7 +103,7 @@ impl<'a> Judge<'a> {
         let (set, spec) = (observed.set.metadata.name.as_deref()?, observed.set.spec.as_ref()?);
         let ordinal = |pod: &'a Pod| Some((ordinal_of(set, pod.metadata.name.as_deref()?)?.0, pod));
         let pods = observed.pods.iter().filter_map(|pod| ordinal(pod)).collect();
-        Some(Self { observed, spec, set, now, pods })
+        Some(Self { observed, spec, set, now, wanted: wanted(&observed.set), pods })
     }
 
     /// Judges a plan as a whole and each of its actions.
@@ -124,8 +128,13 @@ impl<'a> Judge<'a> {
     pub fn action(&self, action: &Action) -> Verdict {
         match action {
             Action::CreatePod { pod, .. } => self.creation(pod),
-            // An update inside takes the pod away for a while.
-            Action::DeletePod { name, uid, .. } | Action::UpdateInPlace { name, uid, .. } => self.deletion(name, uid),
+            Action::DeletePod { name, uid, .. } => self.deletion(name, uid),
+            // It takes the pod away for a while.
+            Action::UpdateInPlace { name, uid, .. } => {
+                let is_asked_for = self.says(IN_PLACE_UPDATE, "true");
+                require(is_asked_for, Invariant::HealthyPodsStay, || format!("{name} is updated in place, which nobody asked for"))?;
+                self.deletion(name, uid)
+            }
             Action::CreateHookPod { pod, .. } => self.hook_pod(pod),
             Action::CreateClaim { claim, .. } => self.owners_of_claim(&claim.metadata, claim.metadata.owner_references.as_deref()),
             Action::UpdateClaim { name, owners, .. } => match self.observed.claims.get(name) {
@@ -155,10 +164,12 @@ impl<'a> Judge<'a> {
         require(holds, Invariant::OnePodPerOrdinal, || format!("{} is the pod of a hook", name_of(pod)))
     }
 
-    /// The wanted ordinals.
-    fn range(&self) -> Range<u32> {
-        let start = self.spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0).max(0).cast_unsigned();
-        start..start + self.spec.replicas.unwrap_or(1).max(0).cast_unsigned()
+    fn wants(&self, ordinal: u32) -> bool {
+        self.wanted.contains(&ordinal)
+    }
+
+    fn says(&self, annotation: &str, value: &str) -> bool {
+        said(&self.observed.set, annotation) == value
     }
 
     fn is_ordered(&self) -> bool {
@@ -170,10 +181,28 @@ impl<'a> Judge<'a> {
         strategy != Some("OnDelete")
     }
 
+    /// Whether no rollout may go on.
+    fn is_paused(&self) -> bool {
+        self.updates_itself() && self.says(PAUSED, "true")
+    }
+
     /// The lowest ordinal an update may touch; `None` without an update block.
     fn partition(&self) -> Option<u32> {
         let block = self.spec.update_strategy.as_ref()?.rolling_update.as_ref()?;
-        Some(self.range().start + block.partition.unwrap_or(0).max(0).cast_unsigned())
+        let kept = usize::try_from(block.partition.unwrap_or(0)).unwrap_or(0);
+        let beyond = if kept == 0 { 0 } else { u32::MAX };
+        Some(self.wanted.get(kept).copied().unwrap_or(beyond))
+    }
+
+    /// Where a pod stands in the order of the update: the first entry it fits, of those that speak of labels.
+    fn rank(&self, pod: &Pod) -> usize {
+        let labels = pod.metadata.labels.as_ref();
+        let fits = |entry: &str| {
+            let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+            labels.and_then(|labels| labels.get(key)).is_some_and(|is| is == value)
+        };
+        let entries = said(&self.observed.set, UPDATE_ORDER).split(',').filter(|entry| !entry.is_empty());
+        entries.clone().position(fits).unwrap_or(entries.count())
     }
 
     fn max_unavailable(&self) -> usize {
@@ -182,7 +211,7 @@ impl<'a> Judge<'a> {
             Some(IntOrString::Int(most)) => usize::try_from(*most).unwrap_or(1).max(1),
             Some(IntOrString::String(percent)) => {
                 let percent: usize = percent.trim_end_matches('%').parse().unwrap_or(0);
-                (self.range().len() * percent / 100).max(1)
+                (self.wanted.len() * percent / 100).max(1)
             }
             None => 1,
         }
@@ -208,6 +237,32 @@ impl<'a> Judge<'a> {
     fn template_image(&self) -> &str {
         image(&self.spec.template)
     }
+}
+
+/// The value of an annotation; empty if there is none.
+fn said<'a>(set: &'a StatefulSet, annotation: &str) -> &'a str {
+    set.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotation)).map_or("", String::as_str)
+}
+
+/// Whether rollouts of a set are told to stand still.
+pub(crate) fn is_paused(set: &StatefulSet) -> bool {
+    said(set, PAUSED) == "true"
+}
+
+/// The ordinals that are to have a pod, ascending.
+pub(crate) fn wanted(set: &StatefulSet) -> Vec<u32> {
+    let Some(spec) = set.spec.as_ref() else { return Vec::new() };
+    let start = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0).max(0).cast_unsigned();
+    let replicas = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
+    (start..).filter(|ordinal| !is_reserved(said(set, RESERVED_ORDINALS), *ordinal)).take(replicas).collect()
+}
+
+fn is_reserved(list: &str, ordinal: u32) -> bool {
+    let within = |item: &str| {
+        let (first, last) = item.split_once('-').unwrap_or((item, item));
+        first.parse().is_ok_and(|first: u32| first <= ordinal) && last.parse().is_ok_and(|last: u32| ordinal <= last)
+    };
+    list.split(',').any(within)
 }
 
 /// Whether it is about what the set consists of, not about its pods.

@@ -28,10 +28,12 @@ impl Judge<'_> {
         self.observed.revisions.iter().map(AsRef::as_ref).filter(is_own)
     }
 
-    /// Below the partition a new pod has the current revision, else the update revision. Without an update block either may do.
+    /// During a pause a new pod has the current revision. Below the partition it the current revision, else the update revision.
+    /// Without an update block either may do.
     pub(super) fn revision_of_new_pod(&self, ordinal: u32, pod: &Pod) -> Verdict {
         let (current, update, is) = (self.current_revision(), self.update_revision(), Some(revision_of(pod)));
         let allowed = match self.partition() {
+            _ if self.is_paused() => is == current,
             Some(first) if ordinal < first => is == current,
             Some(_) => is == update,
             None if !self.updates_itself() => is == update,
@@ -53,8 +55,8 @@ impl Judge<'_> {
             return Ok(());
         }
         let has_it = |ordinal: u32| self.pods.get(&ordinal).is_some_and(|pod| revision_of(pod) == after && ready_since(pod).is_some());
-        let lacking = self.range().find(|ordinal| !has_it(*ordinal));
-        let forgets = self.range().is_empty() && self.partition().is_some_and(|first| first > self.range().start);
+        let lacking = self.wanted.iter().find(|ordinal| !has_it(**ordinal));
+        let forgets = self.wanted.is_empty() && (self.is_paused() || self.partition().is_some_and(|first| first > 0));
         let complete = lacking.is_none() && !forgets && self.updates_itself() && self.update_revision() == Some(after);
         require(complete, Invariant::PromotedWhenComplete, || format!("{after} becomes current before {lacking:?} has it"))
     }

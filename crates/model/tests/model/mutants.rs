@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kinds::extensions::{IN_PLACE_UPDATE, PAUSED, RESERVED_ORDINALS, UPDATE_ORDER};
 use kinds::gate::{PASSED, PROGRESS};
 use model::{Invariant, Planner, configurations, explore};
 use plan::statefulset::{Action, DeleteReason, Observed, Plan, plan};
@@ -134,6 +135,57 @@ fn takes_a_hook_that_began_for_one_that_succeeded(observed: &Observed, now: Time
         }
     }
     plan(&observed, now)
+}
+
+/// As if the set did not say this.
+fn deaf(observed: &Observed, annotation: &str, now: Timestamp) -> Plan {
+    let mut observed = observed.clone();
+    Arc::make_mut(&mut observed.set).metadata.annotations.get_or_insert_default().remove(annotation);
+    plan(&observed, now)
+}
+
+/// A pause is for others.
+fn rolls_out_during_a_pause(observed: &Observed, now: Timestamp) -> Plan {
+    deaf(observed, PAUSED, now)
+}
+
+/// One ordinal is as good as another.
+fn fills_reserved_ordinals(observed: &Observed, now: Timestamp) -> Plan {
+    deaf(observed, RESERVED_ORDINALS, now)
+}
+
+/// The highest ordinal is always the first.
+fn heeds_no_roles(observed: &Observed, now: Timestamp) -> Plan {
+    deaf(observed, UPDATE_ORDER, now)
+}
+
+/// What can be updated in place, is.
+fn updates_in_place_unasked(observed: &Observed, now: Timestamp) -> Plan {
+    let mut observed = observed.clone();
+    let annotations = Arc::make_mut(&mut observed.set).metadata.annotations.get_or_insert_default();
+    annotations.insert(IN_PLACE_UPDATE.to_owned(), "true".to_owned());
+    plan(&observed, now)
+}
+
+#[test]
+fn a_planner_that_rolls_out_during_a_pause_is_caught() {
+    assert_eq!(caught(rolls_out_during_a_pause, "paused/ordered", 0), Invariant::HealthyPodsStay);
+}
+
+#[test]
+fn a_planner_that_fills_reserved_ordinals_is_caught() {
+    assert_eq!(caught(fills_reserved_ordinals, "reserved/ordered", 0), Invariant::DesiredState);
+}
+
+#[test]
+fn a_planner_that_heeds_no_roles_is_caught() {
+    assert_eq!(caught(heeds_no_roles, "roles/ordered", 0), Invariant::UpdateOrder);
+    assert_eq!(caught(heeds_no_roles, "roles/parallel", 0), Invariant::UpdateOrder);
+}
+
+#[test]
+fn a_planner_that_updates_in_place_unasked_is_caught() {
+    assert_eq!(caught(updates_in_place_unasked, "update/ordered/rolling", 0), Invariant::HealthyPodsStay);
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn system_info(name: &str) -> NodeSystemInfo {
     NodeSystemInfo {
         architecture: architecture().to_owned(),
         container_runtime_version: format!("simulated://{}", env!("CARGO_PKG_VERSION")),
-        kubelet_version: format!("v1.36.0+steadfast-{}", env!("CARGO_PKG_VERSION")),
+        kubelet_version: kinds::KUBERNETES_VERSION.to_owned(),
         machine_id: name.to_owned(),
         operating_system: "linux".to_owned(),
         os_image: "simulated".to_owned(),

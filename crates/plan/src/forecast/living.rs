@@ -16,13 +16,13 @@ pub(crate) fn annotate(pod: &mut Pod, markings: &[Marking]) {
 }
 
 /// Gives containers other images: each is another container from now on, and the pod is not ready before they are.
-pub(super) fn update(pod: &mut Pod, revision: &str, images: &[(String, String)], version: u64, now: Timestamp) {
+pub(super) fn update(pod: &mut Pod, revision: &str, images: &[(String, String)], now: Timestamp) {
     pod.metadata.labels.get_or_insert_default().insert(REVISION_LABEL.to_owned(), revision.to_owned());
     for (name, image) in images {
         let containers = pod.spec.iter_mut().flat_map(|spec| &mut spec.containers);
         containers.filter(|container| container.name == *name).for_each(|container| container.image = Some(image.clone()));
         statuses(pod).filter(|status| status.name == *name).for_each(|status| {
-            (status.ready, status.container_id) = (false, Some(format!("foreseen://{version}")));
+            (status.ready, status.container_id) = (false, Some(format!("foreseen://{name}/{image}")));
         });
     }
     set_condition(pod, "Ready", false, now);

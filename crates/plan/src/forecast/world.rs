@@ -113,7 +113,7 @@ impl World {
                 let seen = Seen { name, uid: Some(uid), resource_version: Some(resource_version) };
                 change(&mut self.pods, &seen, version, |pod| {
                     living::annotate(pod, annotations);
-                    living::update(pod, revision, images, version, now);
+                    living::update(pod, revision, images, now);
                 })
             }
             Action::DeleteRevision { name, uid } => match only(&self.revisions, name, uid) {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kinds::extensions::HAS_BEEN_READY;
 
 use super::Action;
 use super::observed::{Observed, Sandbox};
@@ -34,6 +35,7 @@ pub(super) fn conditions(observed: &Observed<'_>, phase: &str, now: Timestamp) -
     let sandbox_ready = observed.sandbox == Sandbox::Ready && observed.attached && observed.address.is_some();
     let containers = containers_ready(observed, phase);
     let ready = ready(observed, recorded, phase);
+    let loses_readiness = !ready.holds && loses_readiness(observed, recorded);
     let own = [
         ("PodReadyToStartContainers", Verdict::of(sandbox_ready)),
         ("Initialized", initialized(observed, phase)),
@@ -44,7 +46,14 @@ pub(super) fn conditions(observed: &Observed<'_>, phase: &str, now: Timestamp) -
     let is_own = |condition: &&PodCondition| !own.iter().any(|(name, _)| *name == condition.type_);
     let mut all: Vec<PodCondition> = recorded.iter().filter(is_own).cloned().collect();
     all.extend(own.into_iter().map(|(name, verdict)| condition(observed, recorded, name, verdict, now)));
+    all.extend(loses_readiness.then(|| condition(observed, recorded, HAS_BEEN_READY, Verdict::HOLDS, now)));
     all
+}
+
+/// Whether a pod that is to stay was ready until now, for the first time. One that is leaving needs no memory.
+fn loses_readiness(observed: &Observed<'_>, recorded: &[PodCondition]) -> bool {
+    let holds = |name: &str| recorded.iter().any(|condition| condition.type_ == name && condition.status == "True");
+    holds("Ready") && !holds(HAS_BEEN_READY) && observed.pod.metadata.deletion_timestamp.is_none()
 }
 
 /// A condition whose transition time is kept as long as its status is.

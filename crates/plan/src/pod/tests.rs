@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kinds::extensions::HAS_BEEN_READY;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -405,6 +406,33 @@ fn a_pod_says_which_probe_keeps_it_from_being_ready() {
     world.container("main").readiness = Some(true);
     world.settle();
     assert_eq!(told(&world, "Ready"), None);
+}
+
+#[test]
+fn only_a_pod_that_has_been_ready_is_remembered_as_such() {
+    let mut world = World::new(json!({ "containers": [{ "name": "main", "readinessProbe": {} }] }));
+    world.settle();
+    let remembered = |world: &World| {
+        let conditions = world.status().conditions.iter().flatten();
+        conditions.filter(|condition| condition.type_ == HAS_BEEN_READY).map(|condition| condition.status.clone()).collect::<Vec<_>>()
+    };
+    world.container("main").readiness = Some(true);
+    world.settle();
+    assert_eq!(remembered(&world), [""; 0], "a pod that is ready says so itself");
+    for readiness in [false, true, false] {
+        world.container("main").readiness = Some(readiness);
+        world.settle();
+        assert_eq!(remembered(&world), ["True"]);
+    }
+}
+
+#[test]
+fn a_pod_that_was_never_ready_is_not_remembered_as_ready() {
+    let mut world = World::new(json!({ "containers": [{ "name": "main", "readinessProbe": {} }] }));
+    world.settle();
+    world.container("main").readiness = Some(false);
+    world.settle();
+    assert!(world.status().conditions.iter().flatten().all(|condition| condition.type_ != HAS_BEEN_READY));
 }
 
 #[test]

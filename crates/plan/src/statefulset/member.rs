@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use kinds::Ordinal;
+use kinds::extensions::HAS_BEEN_READY;
 
 use super::identity::REVISION_LABEL;
 use super::in_place::{is_updated_inside, unreplaced};
@@ -114,11 +115,14 @@ impl<'a> Member<'a> {
         phase(self.pod).is_some_and(|phase| !phase.is_empty())
     }
 
-    /// Whether it has never been ready at its revision: its Ready condition is as old as the pod's start, or it was updated in
-    /// place and not ready since.
+    /// Whether it has never been ready at its revision: it was updated in place and not ready since, or nothing says that it was,
+    /// and its Ready condition is as old as the pod's start. (The node says so itself if it is one of ours.)
     pub(super) fn was_never_ready(&self) -> bool {
         if is_updated_inside(self.pod) && !self.health.is_ready() {
             return true;
+        }
+        if condition(self.pod, HAS_BEEN_READY).is_some_and(|condition| condition.status == "True") {
+            return false;
         }
         let since = |condition: &PodCondition| condition.last_transition_time.as_ref().map(|time| time.0);
         let started = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);

@@ -182,6 +182,15 @@ impl PodBuilder {
         self.condition("False", 3600)
     }
 
+    /// Its node remembers that it was ready within the second of its start.
+    pub(super) fn briefly_ready(self) -> Self {
+        let mut pod = self.never_ready();
+        let remembered = json!({"type": kinds::extensions::HAS_BEEN_READY, "status": "True"});
+        let conditions = pod.0.status.get_or_insert_default().conditions.get_or_insert_default();
+        conditions.push(serde_json::from_value(remembered).unwrap());
+        pod
+    }
+
     /// Was ready; now its container ends again and again.
     pub(super) fn crashing(self) -> Self {
         let mut pod = self.unready();
