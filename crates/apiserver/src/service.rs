@@ -14,7 +14,7 @@ use crate::context::{Context, Shared};
 use crate::error::ApiError;
 use crate::metrics::{Measured, Subject};
 use crate::respond::{self, Response};
-use crate::route::{self, Call, Route, Verb};
+use crate::route::{self, Route, Verb};
 use crate::streams::Takeover;
 use crate::{discovery, health, media, metrics, openapi, reviews, streams, verbs};
 
@@ -172,7 +172,7 @@ impl Service {
             Route::TokenKeys => Ok(self.token_keys(parts.uri.path())),
             Route::Object(call) => match call.subresource {
                 Some(Subresource::Log) => streams::log(&context, call).await,
-                Some(Subresource::Exec) => streams::exec(&context, call, &parts.method, takeover).await,
+                Some(subresource) if subresource.connects() => streams::connect(&context, call, subresource, &parts.method, takeover).await,
                 _ => {
                     media::check(&parts.headers, call.resource)?;
                     verbs::run(&context, call, body).await
@@ -197,7 +197,9 @@ impl Service {
 
 /// Whether a request may go on for as long as the client likes.
 fn is_long(route: &Route) -> bool {
-    matches!(route, Route::Object(Call { verb: Verb::Watch(_), .. } | Call { subresource: Some(Subresource::Log | Subresource::Exec), .. }))
+    let Route::Object(call) = route else { return false };
+    let streams = |subresource: Subresource| subresource.connects() || subresource == Subresource::Log;
+    matches!(call.verb, Verb::Watch(_)) || call.subresource.is_some_and(streams)
 }
 
 /// Keeps something for as long as the response's body is there.
