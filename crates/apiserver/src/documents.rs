@@ -65,7 +65,8 @@ impl Tape<'_> {
         let (_, fields) = shape::object(schema)?;
         let mut names: Vec<_> = fields.keys().collect();
         names.sort();
-        names.rotate_left(self.first % names.len());
+        let first = self.first % names.len();
+        names.rotate_left(first);
         names.truncate(FIELDS);
         let count = if depth < DEPTH { 1 + self.roll(4) } else { 0 };
         let mut object = Map::new();
