@@ -8,7 +8,13 @@ const THREADS: &str = "4";
 
 /// Installs what the tests need, then checks format, lints and tidiness, and runs all tests.
 pub fn run() -> Result {
-    install::packages(&[("busybox", "busybox-static"), ("crun", "crun"), ("nft", "nftables"), ("docker-registry", "docker-registry")])?;
+    install::packages(&[
+        ("busybox", "busybox-static"),
+        ("crun", "crun"),
+        ("nft", "nftables"),
+        ("docker-registry", "docker-registry"),
+        ("script", "bsdutils"),
+    ])?;
     let kubectl = install::kubectl()?;
     step("format", || show(command("cargo", &["fmt", "--all", "--check"])))?;
     step("tidy", tidy::run)?;
