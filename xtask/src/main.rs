@@ -1,20 +1,23 @@
-//! `cargo xtask demo | test | bench | tidy`: everything a developer or a new user runs.
+//! `cargo xtask demo | test | bench | fuzz | tidy`: everything a developer or a new user runs.
 
 use std::process::ExitCode;
 
 mod bench;
+mod clients;
 mod demo;
+mod fuzz;
 mod images;
 mod install;
 mod run;
 mod test;
 mod tidy;
 
-const USAGE: &str = "usage: cargo xtask <demo | test | bench | tidy>
+const USAGE: &str = "usage: cargo xtask <demo | test | bench | fuzz | tidy>
 
   demo   builds Steadfast, starts it and runs the Redis Cluster example until it serves
   test   installs what the tests need, then format, lints, tidy and all tests
   bench  measures speed and size, each against a floor or a rival in the same run
+  fuzz   tries inputs on everything that reads bytes of strangers: [TARGET] [--seconds N] [--input FILE]
   tidy   checks the rules of the code base and prints its figures";
 
 fn main() -> ExitCode {
@@ -23,6 +26,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["bench", filter @ ..] => bench::run(filter),
+        ["fuzz", arguments @ ..] => fuzz::run(arguments),
         ["tidy"] => tidy::run(),
         _ => Err(USAGE.to_owned()),
     };

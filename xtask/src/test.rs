@@ -1,21 +1,17 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
 use crate::run::{Result, command, output, root, show};
-use crate::{images, install, tidy};
+use crate::{clients, fuzz, images, install, tidy};
 
 /// How many tests of one program run at the same time.
 const THREADS: &str = "4";
 
 /// Installs what the tests need, then checks format, lints and tidiness, and runs all tests.
 pub fn run() -> Result {
-    install::packages(&[
-        ("busybox", "busybox-static"),
-        ("crun", "crun"),
-        ("nft", "nftables"),
-        ("docker-registry", "docker-registry"),
-        ("script", "bsdutils"),
-    ])?;
+    install::packages(&[("busybox", "busybox-static"), ("crun", "crun"), ("nft", "nftables"), ("docker-registry", "docker-registry")])?;
+    install::packages(&[("etcd", "etcd-server"), ("script", "bsdutils")])?;
     let kubectl = install::kubectl()?;
+    step("clients", clients::install)?;
     step("format", || show(command("cargo", &["fmt", "--all", "--check"])))?;
     step("tidy", tidy::run)?;
     step("lints", || show(command("cargo", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])))?;
@@ -30,6 +26,7 @@ pub fn run() -> Result {
         tests.env("RUST_TEST_THREADS", THREADS);
         show(tests)
     })?;
+    step("fuzz", fuzz::bounded)?;
     println!("everything passed on {}", output(command("uname", &["-srm"]))?.trim());
     Ok(())
 }

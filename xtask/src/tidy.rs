@@ -17,15 +17,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["kinds", "plan"]),
     ("schemas", &["kinds"]),
     ("informer", &["kinds"]),
-    ("store", &[]),
-    ("apiserver", &["kinds", "plan", "schemas", "store"]),
-    ("controllers", &["kinds", "plan", "informer"]),
+    ("protobuf", &[]),
+    ("store", &["protobuf"]),
+    ("events", &["kinds", "plan"]),
+    ("apiserver", &["kinds", "plan", "protobuf", "schemas", "store"]),
+    ("controllers", &["kinds", "plan", "informer", "events"]),
     ("image", &[]),
     ("runtime", &[]),
     ("network", &["kinds", "plan", "informer"]),
     ("volume", &["kinds"]),
     ("dns", &["kinds", "plan", "informer"]),
-    ("node", &["kinds", "plan", "informer", "runtime", "image", "network", "volume"]),
+    ("node", &["kinds", "plan", "informer", "events", "runtime", "image", "network", "volume"]),
 ];
 
 /// What the functional core may not even know of.
@@ -69,7 +71,7 @@ fn median(values: &mut [usize]) -> usize {
 
 fn sources() -> Result<Vec<(PathBuf, String)>> {
     let mut paths = Vec::new();
-    for folder in ["crates", "xtask", "tests"] {
+    for folder in ["crates", "fuzz", "xtask", "tests"] {
         collect(&root().join(folder), "rs", &mut paths)?;
     }
     paths.sort();

@@ -7,6 +7,7 @@
 
 pub mod admit;
 pub mod apply;
+pub mod audit;
 pub mod auth;
 pub mod certificates;
 mod config;
@@ -15,10 +16,15 @@ mod decode;
 mod deletion;
 mod discovery;
 mod document;
+#[cfg(test)]
+mod documents;
 pub mod error;
 mod eviction;
 mod expiry;
+mod fairness;
 pub mod field;
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 pub mod keys;
 mod list;
@@ -35,6 +41,7 @@ mod respond;
 mod reviews;
 mod route;
 mod selection;
+mod sending;
 mod serve;
 mod server;
 mod service;

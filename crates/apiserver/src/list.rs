@@ -18,25 +18,25 @@ const CHUNK: usize = 1000;
 
 /// Where a list goes on, and at which revision.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Continue {
+pub(crate) struct Continue {
     #[serde(rename = "v")]
     version: String,
     /// -1 for a list that goes on at whatever revision is newest.
     #[serde(rename = "rv")]
-    revision: i64,
+    pub(crate) revision: i64,
     /// The last key of the page before, without the collection's prefix.
-    start: String,
+    pub(crate) start: String,
 }
 
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 impl Continue {
-    fn encoded(revision: i64, start: &str) -> String {
+    pub(crate) fn encoded(revision: i64, start: &str) -> String {
         let token = Self { version: TOKEN_VERSION.to_owned(), revision, start: start.to_owned() };
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
     }
 
-    fn decoded(token: &str) -> Result<Self, ApiError> {
+    pub(crate) fn decoded(token: &str) -> Result<Self, ApiError> {
         let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('='));
         let token = bytes.ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
         token

@@ -171,9 +171,23 @@ fn object(group: &str, version: &str, rest: &[&str], method: &Method, query: &st
     if misplaced {
         return Err(ApiError::NoRoute);
     }
+    check_segment("Namespace", namespace)?;
+    check_segment("Name", name)?;
     let query = Query::parse(query);
     let verb = verb(method, resource, namespace, name, subresource, &query, headers)?;
     Ok(Call { resource, namespace: namespace.to_owned(), name: name.to_owned(), subresource, verb, query })
+}
+
+/// A name with a slash, which a client can write as `%2F`, would be that of a key elsewhere.
+fn check_segment(what: &str, name: &str) -> Result<(), ApiError> {
+    let why = match name {
+        "." | ".." => format!("may not be '{name}'"),
+        name => match name.chars().find(|character| matches!(character, '/' | '%')) {
+            Some(character) => format!("may not contain '{character}'"),
+            None => return Ok(()),
+        },
+    };
+    Err(ApiError::bad_request(format!("{what} parameter invalid: {name:?}: {why}")))
 }
 
 fn verb(
@@ -292,6 +306,9 @@ mod tests {
             (Method::POST, "/api/v1/pods", 405),
             (Method::PUT, "/api/v1/namespaces/a/pods/p/attach", 405),
             (Method::PATCH, "/api/v1/namespaces/a/pods/p", 415),
+            (Method::GET, "/api/v1/namespaces/a/pods/p%2Fq", 400),
+            (Method::GET, "/api/v1/namespaces/a%2Fb/pods", 400),
+            (Method::GET, "/api/v1/nodes/%2e%2E", 400),
         ] {
             assert_eq!(call(method, path).unwrap_err().code_and_reason().0, code, "{path}");
         }

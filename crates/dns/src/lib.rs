@@ -12,6 +12,8 @@
 #[cfg(test)]
 mod api;
 mod forward;
+#[doc(hidden)]
+pub mod fuzz;
 mod query;
 mod server;
 #[cfg(test)]

@@ -9,6 +9,8 @@ mod compression;
 mod content;
 mod digest;
 mod documents;
+#[doc(hidden)]
+pub mod fuzz;
 mod layer;
 mod layers;
 mod mount;

@@ -4,7 +4,9 @@ use oci_client::{ParseError, Reference};
 
 /// A reference with its registry and tag or digest spelled out: `docker.io/library/redis:latest` for `redis`.
 pub(crate) fn normal(reference: &str) -> Result<Reference, ParseError> {
-    reference.parse()
+    let reference: Reference = reference.parse()?;
+    // A repository in capitals passes where no registry stands before it.
+    reference.whole().parse::<Reference>().map(|_| reference)
 }
 
 /// Whether a registry is on this machine, where plain HTTP is acceptable.
@@ -32,7 +34,7 @@ mod tests {
         ] {
             assert_eq!(normal(given).unwrap().whole(), wanted, "{given}");
         }
-        for bad in ["", "UPPER", "a b", "redis:", "redis@sha256:12", "../x"] {
+        for bad in ["", "UPPER", "Upper/x", "a b", "redis:", "redis@sha256:12", "../x"] {
             assert!(normal(bad).is_err(), "{bad}");
         }
     }

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::certificates::Certificates;
+use apiserver::certificates::{Certificates, TokenKey};
 use apiserver::{Config, Limits, Server, UserRole};
 use controllers::rights::{self, MANAGER};
 use controllers::roster::{Controller, Parts};
@@ -38,6 +38,11 @@ impl Foundation {
         let dir = tempfile::tempdir().unwrap();
         Self { certificates: Certificates::open(dir.path()).unwrap(), _dir: dir }
     }
+
+    /// Signs the tokens of service accounts.
+    pub(crate) fn token_key(&self) -> Arc<TokenKey> {
+        Arc::new(self.certificates.token_key().unwrap())
+    }
 }
 
 /// The real API server and store, the real scheduler, binder and garbage collector, and one simulated node. The StatefulSet
@@ -58,10 +63,11 @@ impl Cluster {
         let store = Arc::new(Embedded::open(dir.path(), Options::default()).unwrap());
         let config = Config {
             service_range: "10.96.0.0/16".parse().unwrap(),
-            token_key: Arc::new(foundation.certificates.token_key().unwrap()),
+            token_key: foundation.token_key(),
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             node_dialer: None,
             limits: Limits::default(),
+            audit: None,
             user_roles: user_roles(),
         };
         let server = Server::new(config, store.clone()).await.unwrap();

@@ -10,6 +10,7 @@ mod cluster;
 mod connection;
 pub mod history;
 mod perturbation;
+pub mod random;
 mod wire;
 
 pub use cluster::{Cluster, Foundation, until, user_roles};

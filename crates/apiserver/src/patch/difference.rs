@@ -12,13 +12,15 @@ pub fn difference(from: &Value, to: &Value, shape: &Shape) -> Value {
         patch.insert(key.clone(), Value::Null);
     }
     for (key, new) in to {
-        let merge_key = shape::field(shape, key).and_then(|field| field.rule).filter(|rule| rule.merges()).map(|rule| rule.patch_merge_key);
+        let rule = shape::field(shape, key).and_then(|field| field.rule);
+        let merge_key = rule.filter(|rule| rule.merges()).map(|rule| rule.patch_merge_key);
+        let is_replaced = rule.is_some_and(kinds::merge_keys::Rule::replaces);
         match (from.get(key), new, merge_key) {
             (Some(old), new, _) if old == new => {}
             (Some(Value::Array(old)), Value::Array(new), Some(merge_key)) => {
                 lists(&mut patch, key, old, new, merge_key, &shape::child(shape, key));
             }
-            (Some(old @ Value::Object(_)), Value::Object(_), _) => {
+            (Some(old @ Value::Object(_)), Value::Object(_), _) if !is_replaced => {
                 patch.insert(key.clone(), difference(old, new, &shape::child(shape, key)));
             }
             _ => drop(patch.insert(key.clone(), new.clone())),

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{PatchType, apply};
+use crate::documents::documents;
 use crate::error::ApiError;
 
 fn patched(kind: PatchType, plural: &str, current: &Value, patch: &Value) -> Result<Value, ApiError> {
@@ -58,6 +59,17 @@ fn the_directives_do_what_they_say() {
     assert_eq!(strategic("services", ports(json!([{"port": 1}])), replace), ports(json!([{"port": 3}])));
     let gone = json!({"metadata": {"labels": {"$patch": "delete"}}});
     assert_eq!(strategic("pods", json!({"metadata": {"labels": {"a": "b"}}}), gone), json!({"metadata": {"labels": {}}}));
+}
+
+#[test]
+fn deletions_in_what_is_new_leave_nothing() {
+    let ports = json!([{"containerPort": 80, "$patch": "delete"}, {"containerPort": 81}]);
+    let container = json!({"name": "a", "ports": ports, "resources": {"$patch": "delete"}});
+    let patch = json!({"spec": {"containers": [container], "securityContext": {"$patch": "delete"}}});
+    let expected = json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 81}]}]}});
+    let once = strategic("pods", json!({"spec": {}}), patch.clone());
+    assert_eq!(once, expected);
+    assert_eq!(strategic("pods", once, patch), expected);
 }
 
 #[test]
@@ -173,6 +185,14 @@ fn listed_pod() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    #[test]
+    fn the_strategic_difference_leads_from_any_document_to_any_other_of_its_kind((resource, pair) in documents(2)) {
+        let [from, to] = pair.as_slice() else { unreachable!("two were asked for") };
+        let patch = super::difference::difference(from, to, &crate::strategy::shape::of(resource));
+        let made = apply(PatchType::Strategic, resource, from, patch.to_string().as_bytes());
+        prop_assert_eq!(made.map_err(|error| error.to_string()), Ok(to.clone()), "by {}", patch);
+    }
+
     #[test]
     fn the_strategic_difference_of_two_pods_leads_from_one_to_the_other(from in listed_pod(), to in listed_pod()) {
         let resource = registry::find("", "v1", "pods").unwrap();

@@ -25,6 +25,7 @@ mod client;
 mod cri;
 mod exec;
 mod follow;
+pub mod fuzz;
 mod logs;
 mod port_forward;
 mod spdy;

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
+use crate::documents::documents;
 
 /// A configuration with every kind of list and map in it.
 fn configuration() -> impl Strategy<Value = Value> {
@@ -128,5 +129,50 @@ proptest! {
         }
         world.update("editor", last);
         check_owned(&world);
+    }
+
+    #[test]
+    fn any_kind_applied_twice_is_as_applied_once((resource, documents) in documents(3)) {
+        let mut world = World::of_resource(resource);
+        for (manager, document) in ["one", "two", "one"].into_iter().zip(documents) {
+            world.force(manager, document.clone());
+            let once = world.clone();
+            world.apply(manager, document);
+            prop_assert_eq!(&world, &once);
+        }
+    }
+
+    #[test]
+    fn of_any_kind_nothing_is_left_when_all_let_go((resource, documents) in documents(4)) {
+        let mut world = World::of_resource(resource);
+        for (manager, document) in ["one", "two", "three", "one"].into_iter().zip(documents) {
+            world.force(manager, document);
+        }
+        for manager in ["two", "one", "three"] {
+            world.apply(manager, json!({}));
+        }
+        prop_assert_eq!((world.object.as_str(), world.managed.as_str()), ("{}", ""));
+    }
+
+    #[test]
+    fn of_any_kind_what_two_own_stays_until_both_let_go((resource, documents) in documents(2)) {
+        let [shared, own] = documents.as_slice() else { unreachable!("two were asked for") };
+        let mut world = World::of_resource(resource);
+        world.apply("one", shared.clone()).apply("two", shared.clone());
+        let (before, owned) = (world.value(), world.owned("two"));
+        world.apply("one", json!({}));
+        prop_assert_eq!((world.value(), world.owned("two")), (before, owned));
+        world.force("one", own.clone()).apply("two", json!({})).apply("one", json!({}));
+        prop_assert_eq!((world.object.as_str(), world.managed.as_str()), ("{}", ""));
+    }
+
+    #[test]
+    fn of_any_kind_an_update_to_what_is_there_owns_nothing((resource, documents) in documents(2)) {
+        let [applied, updated] = documents.as_slice() else { unreachable!("two were asked for") };
+        let mut world = World::of_resource(resource);
+        world.apply("one", applied.clone()).update("editor", updated.clone());
+        let before = world.clone();
+        world.update("idle", updated.clone());
+        prop_assert_eq!(world, before);
     }
 }

@@ -1,6 +1,6 @@
 //! The rules of ownership and conflicts as upstream documents them, one test each, on texts alone; and their laws.
 
-use kinds::registry;
+use kinds::{Resource, registry};
 use serde_json::{Value, json};
 
 use super::*;
@@ -13,6 +13,7 @@ mod rules;
 #[derive(Clone, Debug, PartialEq)]
 struct World {
     group: &'static str,
+    version: &'static str,
     plural: &'static str,
     object: String,
     managed: String,
@@ -24,11 +25,16 @@ impl World {
     }
 
     fn of(group: &'static str, plural: &'static str) -> Self {
-        Self { group, plural, object: "{}".to_owned(), managed: String::new() }
+        Self::of_resource(registry::find(group, "v1", plural).unwrap())
+    }
+
+    fn of_resource(resource: &'static Resource) -> Self {
+        let Resource { group, version, plural, .. } = *resource;
+        Self { group, version, plural, object: "{}".to_owned(), managed: String::new() }
     }
 
     fn claim<'a>(&self, manager: &str, operation: Operation, now: &'a str) -> Claim<'a> {
-        let resource = registry::find(self.group, "v1", self.plural).unwrap();
+        let resource = registry::find(self.group, self.version, self.plural).unwrap();
         let owner = Owner::new(manager, operation, &resource.api_version(), "");
         Claim { schema: Schema::of(resource), owner, ignored: Set::of_fields(&["status"]), now }
     }

@@ -113,6 +113,8 @@ fn merge_field(merged: &mut Map<String, Value>, key: &str, patch: &Value, shape:
     let rule = shape::field(shape, key).and_then(|field| field.rule);
     let value = match merged.get(key) {
         Some(current) => merge(current, patch, &shape::child(shape, key), rule)?,
+        // Nothing is there to delete.
+        None if is_deletion(patch) => return Ok(()),
         None => {
             check_keys(patch, rule)?;
             literal(patch)
@@ -163,35 +165,42 @@ fn is_directive(key: &str) -> bool {
     key == DIRECTIVE || key == RETAIN_KEYS || key.starts_with(DELETE_FROM_LIST) || key.starts_with(SET_ORDER)
 }
 
-/// What the patch says where nothing is to merge with: without directives, and without the fields it deletes.
+/// What the patch says where nothing is to merge with: without directives, and without the fields and items it deletes.
 fn literal(patch: &Value) -> Value {
     match patch {
         Value::Object(map) => Value::Object(literal_map(map)),
-        Value::Array(items) => {
-            let deleted = |item: &&Value| item.get(DIRECTIVE).is_some_and(|directive| directive == "delete");
-            let only_a_directive = |item: &&Value| item.as_object().is_some_and(|map| map.len() == 1 && map.contains_key(DIRECTIVE));
-            Value::Array(items.iter().filter(|item| !deleted(item) && !only_a_directive(item)).map(literal_item).collect())
-        }
+        Value::Array(items) => Value::Array(literal_items(items)),
         other => other.clone(),
     }
+}
+
+fn literal_items(items: &[Value]) -> Vec<Value> {
+    let only_a_directive = |item: &Value| item.as_object().is_some_and(|map| map.len() == 1 && map.contains_key(DIRECTIVE));
+    items.iter().filter(|item| !is_deletion(item) && !only_a_directive(item)).map(literal_item).collect()
 }
 
 /// An item of a list that replaces another list keeps its nulls, as in a merge patch.
 fn literal_item(item: &Value) -> Value {
     match item {
         Value::Object(map) => {
-            map.iter().filter(|(key, _)| !is_directive(key)).map(|(key, value)| (key.clone(), literal_item(value))).collect()
+            let kept = map.iter().filter(|(key, value)| !is_directive(key) && !is_deletion(value));
+            kept.map(|(key, value)| (key.clone(), literal_item(value))).collect()
         }
-        Value::Array(items) => items.iter().map(literal_item).collect(),
+        Value::Array(items) => Value::Array(literal_items(items)),
         other => other.clone(),
     }
+}
+
+fn is_deletion(patch: &Value) -> bool {
+    patch.get(DIRECTIVE).is_some_and(|directive| directive == "delete")
 }
 
 fn literal_map(map: &Map<String, Value>) -> Map<String, Value> {
     if map.get(DIRECTIVE).is_some_and(|directive| directive == "delete") {
         return Map::new();
     }
-    map.iter().filter(|(key, value)| !is_directive(key) && !value.is_null()).map(|(key, value)| (key.clone(), literal(value))).collect()
+    let kept = map.iter().filter(|(key, value)| !is_directive(key) && !value.is_null() && !is_deletion(value));
+    kept.map(|(key, value)| (key.clone(), literal(value))).collect()
 }
 
 /// A map as upstream prints it in messages, cut to a readable length.
