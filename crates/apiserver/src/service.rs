@@ -279,7 +279,7 @@ impl Service {
 
 /// Whether a long request takes its connection over.
 fn connects(route: &Route) -> bool {
-    matches!(route, Route::Object(Call { subresource: Some(subresource), .. }) if *subresource != Subresource::Log)
+    matches!(route, Route::Object(Call { subresource: Some(subresource), .. }) if subresource.connects())
 }
 
 /// Whether a request may go on for as long as the client likes.
