@@ -44,6 +44,7 @@ pub static TARGETS: &[Target] = targets! {
     "protobuf" => apiserver::fuzz::protobuf,
     "quantity" => words::quantity,
     "request" => apiserver::fuzz::request,
+    "spdy-frames" => node::fuzz::spdy_frames,
     "store-frame" => store::embedded::fuzz::frame,
     "store-recovery" => store::embedded::fuzz::recovery,
     "strategic-patch" => apiserver::fuzz::strategic_patch,

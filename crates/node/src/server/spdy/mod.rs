@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 mod credit;
 mod dictionary;
 mod frame;
+pub(super) mod fuzz;
 mod headers;
 mod transport;
 
