@@ -279,7 +279,7 @@ impl Service {
 
 /// Whether a long request takes its connection over.
 fn connects(route: &Route) -> bool {
-    matches!(route, Route::Object(Call { subresource: Some(subresource), .. }) if subresource.connects())
+    matches!(route, Route::Object(call) if call.subresource.is_some_and(Subresource::connects))
 }
 
 /// Whether a request may go on for as long as the client likes.
