@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod balanced;
 mod request;
 mod second_image;
 
+pub use balanced::Balanced;
 use request::Proxy;
 pub use request::{Answer, Watch};
 
@@ -97,7 +99,10 @@ impl Cluster {
         let mut up = Command::new(binary());
         let (n, kubeconfig) = (self.number.number, self.kubeconfig());
         up.args(["up", "--listen", &format!("127.0.0.1:{}", 20000 + n), "--node-name", "node-a"]);
-        up.args(["--pod-cidr", &format!("10.111.{n}.0/24"), "--service-cidr", &format!("10.112.{n}.0/24")]);
+        up.args(["--pod-cidr", &format!("10.111.{n}.0/24")]);
+        if !self.arguments.iter().any(|argument| argument == "--service-cidr") {
+            up.args(["--service-cidr", &format!("10.112.{n}.0/24")]);
+        }
         up.arg("--data-dir").arg(self.data_dir()).args(&self.arguments);
         match &self.home {
             None => up.arg("--kubeconfig").arg(kubeconfig),
@@ -126,6 +131,16 @@ impl Cluster {
         let signalled = Command::new("kill").arg(server.id().to_string()).status().expect("kill runs");
         assert!(signalled.success());
         server.wait().expect("the server ends").success()
+    }
+
+    /// Where the API is served.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 20000 + self.number.number))
+    }
+
+    /// Further arguments of `steadfast up`, from its next start on.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     }
 
     /// The server's process id.
@@ -191,8 +206,12 @@ impl Cluster {
 
     /// kubectl as a command, to be given more.
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let kubectl = std::env::var_os("STEADFAST_KUBECTL").unwrap_or_else(|| "kubectl".into());
-        let mut command = Command::new(kubectl);
+        self.with_kubectl(&kubectl_program(), arguments)
+    }
+
+    /// Another kubectl as a command, to be given more.
+    pub fn with_kubectl(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).stdin(Stdio::null());
         command.env("HOME", self.folder.path());
         command
@@ -309,6 +328,18 @@ impl Drop for Cluster {
 /// The binary under test.
 pub fn binary() -> PathBuf {
     std::env::var_os("STEADFAST_BINARY").map_or_else(|| target().join("debug/steadfast"), PathBuf::from)
+}
+
+/// The kubectl that all tests use.
+pub fn kubectl_program() -> PathBuf {
+    std::env::var_os("STEADFAST_KUBECTL").map_or_else(|| "kubectl".into(), PathBuf::from)
+}
+
+/// A client that `cargo xtask test` installs below `target/tools`.
+pub fn tool(name: &str) -> PathBuf {
+    let tool = target().join("tools").join(name);
+    assert!(tool.exists(), "{} is missing: run `cargo xtask test`, which installs it", tool.display());
+    tool
 }
 
 /// An archive that `cargo xtask test` makes.

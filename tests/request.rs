@@ -63,10 +63,14 @@ impl Proxy {
 
     /// A stream of events.
     pub(crate) fn watch(&self, path: &str) -> Watch {
+        self.try_watch(path).unwrap_or_else(|status| panic!("watching {path}: {status}"))
+    }
+
+    /// A stream of events, or the status that it can't be had for.
+    pub(crate) fn try_watch(&self, path: &str) -> Result<Watch, u16> {
         let mut reader = self.begin("GET", path, &[], &[]);
         let (status, _) = head(&mut reader);
-        assert_eq!(status, 200, "watching {path}");
-        Watch { reader }
+        if status == 200 { Ok(Watch { reader }) } else { Err(status) }
     }
 
     /// Version 1.0 of the protocol: the answer ends where the connection ends, and needs no decoding.
@@ -111,6 +115,8 @@ impl Iterator for Watch {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
             Ok(0) => None,
+            // What broke off was not told.
+            Ok(_) if !line.ends_with('\n') => None,
             Ok(_) => Some(serde_json::from_str(&line).expect("an event is JSON")),
             Err(error) => panic!("no event in time: {error}"),
         }

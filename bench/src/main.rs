@@ -1,6 +1,7 @@
 //! Speed and size, each against a floor or a rival measured in the same run. Run by `cargo xtask bench [CASE ...]`.
 
 mod apply;
+mod clients;
 mod connection;
 mod etcd;
 mod instance;
@@ -19,6 +20,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
+    open_files()?;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let is_wanted = |case: &str| wanted.is_empty() || wanted.iter().any(|name| name == case);
@@ -47,6 +49,22 @@ async fn main() -> Result<(), Failure> {
     if is_wanted("apply") {
         apply::measure(&mut report).await?;
     }
+    if is_wanted("clients") {
+        clients::measure(&mut report).await?;
+    }
+    if is_wanted("memory") {
+        clients::measure_memory(&mut report).await?;
+    }
+    if is_wanted("watchers") {
+        clients::measure_watchers(&mut report).await?;
+    }
     report.print();
     Ok(())
+}
+
+/// A thousand connections need as many files, here and in the instances, which inherit the limit.
+fn open_files() -> Result<(), Failure> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }

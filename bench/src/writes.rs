@@ -19,6 +19,7 @@ const SIZE: usize = 1024;
 const PERIOD: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 5;
 const WATCHERS: usize = 100;
+const WRITES: usize = 100;
 const PATH: &str = "/api/v1/namespaces/default/configmaps";
 
 pub async fn measure(report: &mut Report) -> Result<(), Failure> {
@@ -34,13 +35,16 @@ pub async fn measure(report: &mut Report) -> Result<(), Failure> {
     report.compare("durable writes of a 1 KiB ConfigMap over HTTPS, 32 clients", &ours, "1.0 x", "etcd put over gRPC", &theirs);
     instance.stop().await?;
     let instance = Instance::start(&["--simulated-nodes", "1"]).await?;
-    let delays = watch_delays(&instance).await?;
+    let delays = watch_delays(&instance, WATCHERS, WRITES).await?;
     report.add("write acknowledged to event received, 100 watchers", &Sample::new(delays, "ms"), "1 ms");
     instance.stop().await
 }
 
-fn config_map(name: &str) -> Bytes {
-    serde_json::to_vec(&json!({"metadata": {"name": name}, "data": {"value": "x".repeat(SIZE)}})).unwrap_or_default().into()
+/// A ConfigMap of a KiB, whose number changes it.
+pub fn config_map(name: &str, number: usize) -> Bytes {
+    serde_json::to_vec(&json!({"metadata": {"name": name}, "data": {"value": "x".repeat(SIZE), "number": number.to_string()}}))
+        .unwrap_or_default()
+        .into()
 }
 
 async fn write_to_us(instance: &Instance, round: usize) -> Result<f64, Failure> {
@@ -53,7 +57,7 @@ async fn write_to_us(instance: &Instance, round: usize) -> Result<f64, Failure> 
         tokio::spawn(async move {
             let mut count = 0_usize;
             while Instant::now() < end {
-                connection.call("POST", PATH, config_map(&format!("w-{round}-{client}-{count}"))).await?;
+                connection.call("POST", PATH, config_map(&format!("w-{round}-{client}-{count}"), 0)).await?;
                 count += 1;
             }
             Ok::<_, Failure>(count)
@@ -81,15 +85,16 @@ async fn write_to_etcd(round: usize) -> Result<f64, Failure> {
     per_second(try_join_all(clients).await?)
 }
 
-fn per_second(counts: Vec<Result<usize, Failure>>) -> Result<f64, Failure> {
+/// Requests in a second, of all clients.
+pub fn per_second(counts: Vec<Result<usize, Failure>>) -> Result<f64, Failure> {
     let total = counts.into_iter().sum::<Result<usize, Failure>>()?;
     Ok(total as f64 / PERIOD.as_secs_f64())
 }
 
 /// For each write, the time from its answer to each watcher's event; nothing when the event came first.
-async fn watch_delays(instance: &Instance) -> Result<Vec<f64>, Failure> {
-    let (sender, mut received) = mpsc::channel::<(usize, Instant)>(WATCHERS * 2);
-    for _ in 0..WATCHERS {
+pub async fn watch_delays(instance: &Instance, watchers: usize, writes: usize) -> Result<Vec<f64>, Failure> {
+    let (sender, mut received) = mpsc::channel::<(usize, Instant)>(watchers * 2);
+    for _ in 0..watchers {
         let mut connection = Connection::open(instance).await?;
         let mut body = connection
             .start("GET", &format!("{PATH}?watch=true&fieldSelector=metadata.namespace%3Ddefault"), Bytes::new())
@@ -114,11 +119,11 @@ async fn watch_delays(instance: &Instance) -> Result<Vec<f64>, Failure> {
     }
     let mut writer = Connection::open(instance).await?;
     let mut delays = Vec::new();
-    for number in 0..100 {
+    for number in 0..writes {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        writer.call("POST", PATH, config_map(&format!("watched-{number}"))).await?;
+        writer.call("POST", PATH, config_map(&format!("watched-{number}"), 0)).await?;
         let acknowledged = Instant::now();
-        for _ in 0..WATCHERS {
+        for _ in 0..watchers {
             let (seen, arrived) = tokio::time::timeout(Duration::from_secs(10), received.recv()).await?.ok_or("the watchers ended")?;
             if seen != number {
                 return Err(format!("event {seen} instead of {number}").into());

@@ -144,14 +144,18 @@ impl Socket {
         self.connection.write_all(&[&head, message].concat()).expect("sends");
     }
 
-    /// The next short message.
+    /// The next message.
     fn hear(&mut self) -> Vec<u8> {
-        let mut head = [0; 2];
-        self.connection.read_exact(&mut head).expect("a message");
-        assert!(head[0] == 0x82 && head[1] < 126, "{head:?}");
-        let mut message = vec![0; usize::from(head[1])];
-        self.connection.read_exact(&mut message).expect("a message");
-        message
+        let mut read = |length: usize| {
+            let mut bytes = vec![0; length];
+            self.connection.read_exact(&mut bytes).expect("a message");
+            bytes
+        };
+        let head = read(2);
+        assert!(head[0] == 0x82 && head[1] < 127, "{head:?}");
+        // Longer ones have their length behind the head.
+        let long = if head[1] == 126 { read(2).into_iter().fold(0, |length, byte| length << 8 | usize::from(byte)) } else { 0 };
+        read(long.max(usize::from(head[1]) % 126))
     }
 }
 

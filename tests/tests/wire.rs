@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use end_to_end::{Cluster, said};
+use end_to_end::{Cluster, said, tool};
 
 const SET: &str = r#"
 apiVersion: apps/v1
@@ -32,6 +32,16 @@ fn kubectl_explains_every_kind_and_lists_by_streaming() {
     for resource in ["poddisruptionbudget.spec.minAvailable", "pod.spec.containers.livenessProbe.httpGet", "statefulset.spec.replicas"] {
         assert!(cluster.kubectl(&["explain", resource]).contains("DESCRIPTION"), "{resource}");
     }
+    for (review, field) in [
+        ("selfsubjectreviews", "status"),
+        ("tokenreviews", "spec.token"),
+        ("subjectaccessreviews", "spec.resourceAttributes.verb"),
+        ("selfsubjectrulesreviews", "spec.namespace"),
+        ("localsubjectaccessreviews", "spec.groups"),
+    ] {
+        let explained = cluster.kubectl(&["explain", &format!("{review}.{field}")]);
+        assert!(explained.contains("DESCRIPTION") && explained.contains("k8s.io"), "{review}: {explained}");
+    }
     let mut streaming = cluster.kubectl_command(&["get", "pods", "--output", "name"]);
     let output = streaming.env("KUBE_FEATURE_WatchListClient", "true").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "pod/web-0\npod/web-1\n", "{}", said(&output));
@@ -49,6 +59,7 @@ fn health_and_metrics_are_told_by_name() {
         "apiserver_request_duration_seconds_bucket{",
         "apiserver_current_inflight_requests{",
         "apiserver_longrunning_requests{",
+        "apiserver_flowcontrol_current_executing_seats{",
         "apiserver_storage_objects{resource=\"nodes\"} 1",
         "process_resident_memory_bytes ",
         "process_cpu_seconds_total ",
@@ -57,16 +68,9 @@ fn health_and_metrics_are_told_by_name() {
     }
 }
 
-/// The oldest client at hand: named by `STEADFAST_OLD_KUBECTL`, for clients that read OpenAPI v2 only, or the usual one.
+/// The oldest client: it reads OpenAPI v2 only.
 fn old_kubectl(cluster: &Cluster, arguments: &[&str]) -> Command {
-    let usual = cluster.kubectl_command(arguments);
-    let Some(old) = std::env::var_os("STEADFAST_OLD_KUBECTL") else { return usual };
-    let mut command = Command::new(old);
-    command.args(usual.get_args());
-    for (name, value) in usual.get_envs().filter_map(|(name, value)| Some((name, value?))) {
-        command.env(name, value);
-    }
-    command
+    cluster.with_kubectl(&tool("kubectl-oldest"), arguments)
 }
 
 #[test]

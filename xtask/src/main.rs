@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod bench;
+mod clients;
 mod demo;
 mod fuzz;
 mod images;

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
 use crate::run::{Result, command, output, root, show};
-use crate::{fuzz, images, install, tidy};
+use crate::{clients, fuzz, images, install, tidy};
 
 /// How many tests of one program run at the same time.
 const THREADS: &str = "4";
@@ -9,7 +9,9 @@ const THREADS: &str = "4";
 /// Installs what the tests need, then checks format, lints and tidiness, and runs all tests.
 pub fn run() -> Result {
     install::packages(&[("busybox", "busybox-static"), ("crun", "crun"), ("nft", "nftables"), ("docker-registry", "docker-registry")])?;
+    install::packages(&[("etcd", "etcd-server"), ("script", "bsdutils")])?;
     let kubectl = install::kubectl()?;
+    step("clients", clients::install)?;
     step("format", || show(command("cargo", &["fmt", "--all", "--check"])))?;
     step("tidy", tidy::run)?;
     step("lints", || show(command("cargo", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"])))?;

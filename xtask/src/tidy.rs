@@ -17,15 +17,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["kinds", "plan"]),
     ("schemas", &["kinds"]),
     ("informer", &["kinds"]),
-    ("store", &[]),
-    ("apiserver", &["kinds", "plan", "schemas", "store"]),
-    ("controllers", &["kinds", "plan", "informer"]),
+    ("protobuf", &[]),
+    ("store", &["protobuf"]),
+    ("events", &["kinds", "plan"]),
+    ("apiserver", &["kinds", "plan", "protobuf", "schemas", "store"]),
+    ("controllers", &["kinds", "plan", "informer", "events"]),
     ("image", &[]),
     ("runtime", &[]),
     ("network", &["kinds", "plan", "informer"]),
     ("volume", &["kinds"]),
     ("dns", &["kinds", "plan", "informer"]),
-    ("node", &["kinds", "plan", "informer", "runtime", "image", "network", "volume"]),
+    ("node", &["kinds", "plan", "informer", "events", "runtime", "image", "network", "volume"]),
 ];
 
 /// What the functional core may not even know of.

@@ -24,6 +24,10 @@ use thiserror::Error;
 use crate::auth::token::Claims;
 use crate::random;
 
+mod shared;
+
+pub use shared::SharedKeys;
+
 /// Years that certificates are valid.
 const VALID_YEARS: i32 = 10;
 
@@ -36,6 +40,8 @@ pub enum CertificateError {
     Make { name: String, source: rcgen::Error },
     #[error("{} does not hold what it should; move the directory away to have it made anew", .path.display())]
     Damaged { path: PathBuf },
+    #[error("{} holds other keys than those of the cluster; to join it, move the directory away", .path.display())]
+    Another { path: PathBuf },
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
     #[error("cannot set up the verification of clients")]
@@ -74,8 +80,7 @@ struct Subject<'a> {
 impl Certificates {
     /// Opens the directory, which is made with an authority of its own if it is absent.
     pub fn open(data_dir: &Path) -> Result<Self, CertificateError> {
-        let directory = data_dir.join("pki");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(io_error("create", &directory))?;
+        let directory = create_private(data_dir)?;
         let authority = kept(&directory, "ca", make_authority)?;
         Ok(Self { directory, authority })
     }
@@ -180,6 +185,13 @@ impl Certificates {
         let certificate = parameters.signed_by(&key, &issuer).map_err(error)?;
         Ok(Certified { certificate: certificate.pem(), key: key.serialize_pem() })
     }
+}
+
+/// Makes the directory.
+fn create_private(data_dir: &Path) -> Result<PathBuf, CertificateError> {
+    let directory = data_dir.join("pki");
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(io_error("create", &directory))?;
+    Ok(directory)
 }
 
 fn serving_names(names: &[String], addresses: &[IpAddr]) -> Vec<SanType> {

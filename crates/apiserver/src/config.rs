@@ -9,6 +9,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::admit;
+use crate::audit::Auditor;
 use crate::certificates::TokenKey;
 
 /// A connection, of whatever kind.
@@ -38,6 +39,8 @@ pub struct Config {
     /// How logs and terminals are reached; without it they are refused.
     pub node_dialer: Option<NodeDialer>,
     pub limits: Limits,
+    /// Puts requests on record; without it nothing is.
+    pub audit: Option<Arc<Auditor>>,
     /// The parts of the control plane that are users like any other.
     pub user_roles: Vec<UserRole>,
 }
@@ -45,10 +48,16 @@ pub struct Config {
 /// How much the server takes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests served at one time, watches and streams excepted; further ones are told to come again.
-    pub requests: usize,
-    /// Watches and streams open at one time.
-    pub streams: usize,
+    /// Requests that only read and are served at one time, watches and streams excepted. Further ones wait for their turn.
+    pub reading: u32,
+    /// The same for those that change something.
+    pub mutating: u32,
+    /// Watches and streams open at one time; further ones are told to come again.
+    pub streams: u32,
+    /// How long a request waits for its turn before it is told to come again.
+    pub patience: Duration,
+    /// How long a client may take nothing of its answer, watches and streams excepted.
+    pub sending: Duration,
     /// Connections open at one time; further ones wait to be accepted.
     pub connections: usize,
     /// How long a request may take, watches and streams excepted.
@@ -59,6 +68,10 @@ pub struct Limits {
     pub body: usize,
     /// How long a watch that asked for bookmarks waits for one, at most.
     pub bookmarks: Duration,
+    /// How long events are kept after they were written last.
+    pub event_time: Duration,
+    /// How many events are kept; the oldest go first.
+    pub events: usize,
     /// Whether large answers are compressed for peers on this machine, too. That costs more than it saves, unless they pass
     /// them on.
     pub local_compression: bool,
@@ -67,13 +80,18 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            requests: 600,
+            reading: 400,
+            mutating: 200,
             streams: 8192,
+            patience: Duration::from_secs(15),
+            sending: Duration::from_secs(30),
             connections: 4096,
             request: Duration::from_secs(60),
             arrival: Duration::from_secs(30),
             body: 3 << 20,
             bookmarks: Duration::from_secs(60),
+            event_time: Duration::from_secs(3600),
+            events: 50_000,
             local_compression: false,
         }
     }

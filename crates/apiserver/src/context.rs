@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admit::Admission;
 use crate::auth::{Authenticator, Authority, Identity};
 use crate::config::Config;
+use crate::fairness::Gate;
 use crate::metrics::Metrics;
 
 /// What all requests share.
@@ -18,6 +19,7 @@ pub struct Shared {
     pub admission: Admission,
     pub authenticator: Authenticator,
     pub metrics: Metrics,
+    pub gate: Gate,
     pub(crate) authority: Authority,
     /// Ends watches and streams when the server stops.
     pub closing: CancellationToken,

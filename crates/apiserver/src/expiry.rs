@@ -1,4 +1,4 @@
-//! Events are news: they are removed an hour after they were written last.
+//! Events are news: they are removed some time after they were written last, or when there are too many.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,17 +12,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keys;
 
-/// How long an event is kept.
-const KEPT: Duration = Duration::from_secs(3600);
 /// How long to wait before beginning again after the store failed.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// How long an event is kept, and how many are.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    pub time: Duration,
+    pub count: usize,
+}
+
 /// Removes events as they expire, until the server closes.
-pub async fn run(store: Arc<dyn Store>, closing: CancellationToken) {
+pub async fn run(store: Arc<dyn Store>, kept: Kept, closing: CancellationToken) {
     let forever = async {
         loop {
             // It ends only when the store fails or the watch fell behind: then everything is read anew.
-            if follow(&*store).await.is_none() {
+            if follow(&*store, kept).await.is_none() {
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -51,8 +56,10 @@ impl Schedule {
         }
     }
 
-    fn next(&self) -> Option<Instant> {
-        self.order.first().map(|(instant, _)| *instant)
+    /// When the next one goes: the oldest goes at once if there are more than `count`.
+    fn next(&self, count: usize) -> Option<Instant> {
+        let (instant, _) = self.order.first()?;
+        Some(if self.events.len() > count { Instant::now().min(*instant) } else { *instant })
     }
 
     fn pop(&mut self) -> Option<(Arc<str>, Revision)> {
@@ -62,17 +69,17 @@ impl Schedule {
     }
 }
 
-async fn follow(store: &dyn Store) -> Option<()> {
+async fn follow(store: &dyn Store, kept: Kept) -> Option<()> {
     let resource = registry::find("", "v1", "events")?;
     let prefix = keys::collection(resource, "");
     let page = store.range(Range { prefix: &prefix, ..Range::default() }).await.ok()?;
     let mut watch = store.watch(&prefix, page.revision).ok()?;
     let mut schedule = Schedule::default();
     for entry in page.entries {
-        schedule.set(entry.key, Some((Instant::now() + left(entry.document.json()), entry.revision)));
+        schedule.set(entry.key, Some((Instant::now() + left(entry.document.json(), kept.time), entry.revision)));
     }
     loop {
-        let next = schedule.next();
+        let next = schedule.next(kept.count);
         let expired = async {
             match next {
                 Some(instant) => tokio::time::sleep_until(instant).await,
@@ -82,7 +89,7 @@ async fn follow(store: &dyn Store) -> Option<()> {
         tokio::select! {
             message = watch.next() => match message.ok()? {
                 WatchMessage::Event(event) => {
-                    let at = event.document.is_some().then(|| (Instant::now() + KEPT, event.revision));
+                    let at = event.document.is_some().then(|| (Instant::now() + kept.time, event.revision));
                     schedule.set(Arc::clone(&event.key), at);
                 }
                 WatchMessage::Progress(_) => {}
@@ -111,11 +118,11 @@ struct Meta {
 }
 
 /// How long an event that was there before still has.
-fn left(json: &[u8]) -> Duration {
-    let Ok(times) = serde_json::from_slice::<Times>(json) else { return KEPT };
+fn left(json: &[u8], kept: Duration) -> Duration {
+    let Ok(times) = serde_json::from_slice::<Times>(json) else { return kept };
     let written = times.last_timestamp.max(times.event_time).max(times.metadata.creation_timestamp);
     let age = written.map(|at| jiff::Timestamp::now().duration_since(at).unsigned_abs());
-    KEPT.saturating_sub(age.unwrap_or_default())
+    kept.saturating_sub(age.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -129,20 +136,22 @@ mod tests {
         schedule.set("a".into(), Some((now + second, Revision(1))));
         schedule.set("b".into(), Some((now + 2 * second, Revision(2))));
         schedule.set("a".into(), Some((now + 3 * second, Revision(3))));
-        assert_eq!(schedule.next(), Some(now + 2 * second));
+        assert_eq!(schedule.next(2), Some(now + 2 * second));
+        assert!(schedule.next(1).unwrap() < now + second);
         assert_eq!(schedule.pop(), Some(("b".into(), Revision(2))));
         assert_eq!(schedule.pop(), Some(("a".into(), Revision(3))));
         schedule.set("c".into(), Some((now, Revision(4))));
         schedule.set("c".into(), None);
-        assert_eq!((schedule.next(), schedule.pop()), (None, None));
+        assert_eq!((schedule.next(0), schedule.pop()), (None, None));
     }
 
     #[test]
     fn an_old_event_has_no_time_left() {
         let old = r#"{"metadata":{"creationTimestamp":"2020-01-01T00:00:00Z"},"lastTimestamp":"2020-01-01T01:00:00Z"}"#;
-        assert_eq!(left(old.as_bytes()), Duration::ZERO);
+        const KEPT: Duration = Duration::from_secs(3600);
+        assert_eq!(left(old.as_bytes(), KEPT), Duration::ZERO);
         let new = format!(r#"{{"metadata":{{}},"eventTime":"{}"}}"#, jiff::Timestamp::now());
-        assert!(left(new.as_bytes()) > KEPT / 2);
-        assert_eq!(left(b"nonsense"), KEPT);
+        assert!(left(new.as_bytes(), KEPT) > KEPT / 2);
+        assert_eq!(left(b"nonsense", KEPT), KEPT);
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod admit;
 pub mod apply;
+pub mod audit;
 pub mod auth;
 pub mod certificates;
 mod config;
@@ -20,6 +21,7 @@ mod documents;
 pub mod error;
 mod eviction;
 mod expiry;
+mod fairness;
 pub mod field;
 #[doc(hidden)]
 pub mod fuzz;
@@ -39,6 +41,7 @@ mod respond;
 mod reviews;
 mod route;
 mod selection;
+mod sending;
 mod serve;
 mod server;
 mod service;

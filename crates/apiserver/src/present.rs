@@ -1,16 +1,21 @@
 //! Stored JSON in the form that the client asked for: as it is, as rows of a Table, or metadata alone.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::Resource;
+use kinds::columns::{self, Column, Printer};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::document;
 use crate::error::ApiError;
 use crate::media::Presentation;
 use crate::query::Query;
+use crate::respond::{self, Body};
+use crate::sending::Joined;
 
 /// What a Table's rows carry besides their cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,43 +65,43 @@ pub struct ListHead {
 pub fn object(resource: &Resource, json: &Bytes, form: Form, headers: bool) -> Result<Bytes, ApiError> {
     match form.presentation {
         Presentation::Plain => document::served(resource, json),
-        Presentation::Metadata { version } => metadata(json, version).map(|value| Bytes::from(value.to_string())),
+        Presentation::Metadata { version } => metadata(json, version),
         Presentation::Table { version } => {
             let head = ListHead { resource_version: head(json)?.metadata.resource_version.unwrap_or_default(), ..ListHead::default() };
-            table(resource, std::slice::from_ref(json), &head, form.include, version, headers)
+            table((resource, resource.printer), std::slice::from_ref(json), &head, form.include, version, headers)
         }
     }
 }
 
-/// A list. Plain lists are the stored texts, one after the other.
-pub fn list(resource: &Resource, items: &[Bytes], head: &ListHead, form: Form) -> Result<Bytes, ApiError> {
+/// The scale of an object as a Table, or nothing if the client did not ask for one.
+pub fn scale(resource: &Resource, json: &Bytes, form: Form) -> Result<Option<Bytes>, ApiError> {
+    let Presentation::Table { version } = form.presentation else { return Ok(None) };
+    let head = ListHead { resource_version: head(json)?.metadata.resource_version.unwrap_or_default(), ..ListHead::default() };
+    table((resource, &columns::SCALE), std::slice::from_ref(json), &head, form.include, version, true).map(Some)
+}
+
+/// A list. Plain lists are the stored texts, one after the other, which are copied only as they are sent.
+pub fn list(resource: &Resource, items: Vec<Bytes>, head: &ListHead, form: Form) -> Result<Body, ApiError> {
     let head_json = serde_json::to_string(head).unwrap_or_default();
     match form.presentation {
         Presentation::Plain => {
-            let served = items.iter().map(|json| document::served(resource, json));
-            Ok(joined(&resource.list_kind(), &resource.api_version(), &head_json, &served.collect::<Result<Vec<_>, _>>()?))
+            let served = items.into_iter().map(|json| document::served(resource, &json));
+            Ok(joined(&resource.list_kind(), &resource.api_version(), &head_json, served.collect::<Result<Vec<_>, _>>()?))
         }
         Presentation::Metadata { version } => {
-            let items = items.iter().map(|json| Ok(Bytes::from(metadata(json, version)?.to_string())));
+            let items = items.iter().map(|json| metadata(json, version));
             let items = items.collect::<Result<Vec<_>, ApiError>>()?;
-            Ok(joined("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &head_json, &items))
+            Ok(joined("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &head_json, items))
         }
-        Presentation::Table { version } => table(resource, items, head, form.include, version, true),
+        Presentation::Table { version } => {
+            table((resource, resource.printer), &items, head, form.include, version, true).map(respond::full)
+        }
     }
 }
 
-fn joined(kind: &str, api_version: &str, head: &str, items: &[Bytes]) -> Bytes {
-    let size: usize = items.iter().map(|item| item.len() + 1).sum();
-    let mut out = BytesMut::with_capacity(size + kind.len() + head.len() + 100);
-    out.put_slice(format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{head},"items":["#).as_bytes());
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.put_u8(b',');
-        }
-        out.put_slice(item);
-    }
-    out.put_slice(b"]}");
-    out.freeze()
+fn joined(kind: &str, api_version: &str, head: &str, items: Vec<Bytes>) -> Body {
+    let before = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{head},"items":["#);
+    Joined::new(before.into(), items, b"]}").boxed_unsync()
 }
 
 #[derive(Deserialize)]
@@ -105,16 +110,26 @@ struct Head {
 }
 
 fn head(json: &[u8]) -> Result<Head, ApiError> {
-    serde_json::from_slice(json).map_err(|error| ApiError::internal(format!("stored metadata does not decode: {error}")))
+    serde_json::from_slice(json).map_err(|error| undecodable(&error))
 }
 
-fn metadata(json: &[u8], version: &str) -> Result<Value, ApiError> {
-    let Head { metadata } = head(json)?;
-    Ok(json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata}))
+/// The metadata alone, as it stands in the text.
+fn metadata(json: &[u8], version: &str) -> Result<Bytes, ApiError> {
+    #[derive(Deserialize)]
+    struct Text<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    let Text { metadata } = serde_json::from_slice(json).map_err(|error| undecodable(&error))?;
+    Ok(format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/{version}","metadata":{metadata}}}"#).into())
+}
+
+fn undecodable(error: &serde_json::Error) -> ApiError {
+    ApiError::internal(format!("stored metadata does not decode: {error}"))
 }
 
 fn table(
-    resource: &Resource,
+    (resource, printer): (&Resource, &Printer),
     items: &[Bytes],
     head: &ListHead,
     include: Include,
@@ -125,7 +140,7 @@ fn table(
     let row = |json: &Bytes| -> Result<Value, ApiError> {
         let stored = (resource.stored().codec.from_json)(json)
             .map_err(|error| ApiError::internal(format!("a stored {} does not decode: {error}", resource.kind)))?;
-        let cells = (resource.printer.cells)(&*stored, now);
+        let cells = (printer.cells)(&*stored, now);
         let object = match include {
             Include::None => Value::Null,
             Include::Metadata => json!({
@@ -135,7 +150,7 @@ fn table(
         };
         Ok(json!({"cells": cells, "object": object}))
     };
-    let columns = headers.then(|| columns(resource));
+    let columns = headers.then(|| definitions(printer));
     let rows = items.iter().map(row).collect::<Result<Vec<_>, _>>()?;
     let table = json!({
         "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": head,
@@ -144,12 +159,12 @@ fn table(
     Ok(Bytes::from(table.to_string()))
 }
 
-fn columns(resource: &Resource) -> Vec<Value> {
-    let column = |column: &kinds::columns::Column| {
+fn definitions(printer: &Printer) -> Vec<Value> {
+    let column = |column: &Column| {
         json!({
             "name": column.name, "type": column.data_type, "format": column.format, "description": column.description,
             "priority": i32::from(column.wide),
         })
     };
-    resource.printer.columns.iter().map(column).collect()
+    printer.columns.iter().map(column).collect()
 }

@@ -39,6 +39,13 @@ pub fn json(status: StatusCode, text: impl Into<Bytes>) -> Response {
     typed(status, "application/json", text)
 }
 
+/// JSON text that is there as a body already.
+pub fn sent(body: Body) -> Response {
+    let mut response = http::Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// Any value as JSON.
 pub fn value(status: StatusCode, value: &impl Serialize) -> Response {
     json(status, serde_json::to_vec(value).unwrap_or_default())
@@ -168,6 +175,18 @@ fn whole(response: Response) -> Result<(http::response::Parts, Bytes), Box<Respo
     match futures::FutureExt::now_or_never(body.collect()) {
         Some(Ok(read)) => Ok((parts, read.to_bytes())),
         _ => Err(Box::new(error(&ApiError::internal("a body that is there as a whole could not be read")))),
+    }
+}
+
+/// A response with its body as JSON, looked at on its way; nothing is seen of a stream or of anything else.
+pub fn looked_at(response: Response) -> (Response, Bytes) {
+    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|content_type| content_type == "application/json");
+    if !is_json {
+        return (response, Bytes::new());
+    }
+    match whole(response) {
+        Ok((parts, json)) => (http::Response::from_parts(parts, full(json.clone())), json),
+        Err(response) => (*response, Bytes::new()),
     }
 }
 

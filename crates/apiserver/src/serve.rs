@@ -72,7 +72,8 @@ async fn connection(service: Service, acceptor: TlsAcceptor, stream: TcpStream, 
         Err(_) => return tracing::debug!(%peer, "TLS handshake took too long"),
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| certificate::identity(chain.first()?));
-    let caller = Caller::Network { certificate, loopback: peer.ip().is_loopback() };
+    let ending = CancellationToken::new();
+    let caller = Caller::Network { certificate, peer: peer.ip(), ending: ending.clone() };
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(arrival);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(Some(Duration::from_secs(30)));
@@ -87,6 +88,7 @@ async fn connection(service: Service, acceptor: TlsAcceptor, stream: TcpStream, 
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = ending.cancelled() => return tracing::debug!(%peer, "a connection is closed whose client takes no answers"),
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection ended");

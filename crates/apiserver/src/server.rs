@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::context::Shared;
 use crate::error::ApiError;
 use crate::expiry;
+use crate::fairness::Gate;
 use crate::metrics::Metrics;
 use crate::respond::Response;
 use crate::serve;
@@ -34,13 +35,14 @@ impl Server {
         let closing = CancellationToken::new();
         let admission = Admission::open(Arc::clone(&store), config.service_range).await?;
         let authenticator = Authenticator::new(Arc::clone(&store), Arc::clone(&config.token_key), config.issuer.clone());
-        tokio::spawn(expiry::run(Arc::clone(&store), closing.clone()));
+        let kept = expiry::Kept { time: config.limits.event_time, count: config.limits.events };
+        tokio::spawn(expiry::run(Arc::clone(&store), kept, closing.clone()));
         let closes = Arc::new(closing.clone().drop_guard());
         let authority = Authority::new(Arc::clone(&store));
-        let metrics = Metrics::default();
-        let shared = Arc::new(Shared { store, config, admission, authenticator, authority, metrics, closing: closing.clone() });
+        let (metrics, gate) = (Metrics::default(), Gate::new(&config.limits));
+        let shared = Arc::new(Shared { store, config, admission, authenticator, authority, metrics, gate, closing: closing.clone() });
         auth::begin(&shared, closing).await?;
-        Ok(Self { service: Service::new(shared), _closes: closes })
+        Ok(Self { service: Service { shared }, _closes: closes })
     }
 
     /// A client in this process that acts as a user. The same checks apply to it as to any other.

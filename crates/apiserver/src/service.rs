@@ -1,22 +1,25 @@
 //! One request, from its head to its response: who, what, whether, then the verb.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kinds::registry::Subresource;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
+use crate::audit::{self, Record};
 use crate::auth::{Identity, impersonation};
 use crate::context::{Context, Shared};
 use crate::error::ApiError;
+use crate::fairness::{self, Seat};
 use crate::metrics::{Measured, Subject};
 use crate::respond::{self, Response};
 use crate::route::{self, Route, Verb};
 use crate::streams::Takeover;
-use crate::{discovery, health, media, metrics, openapi, reviews, streams, verbs};
+use crate::{decode, discovery, health, media, metrics, openapi, reviews, sending, streams, verbs};
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -24,24 +27,61 @@ pub enum Caller {
     /// This process.
     InProcess(Identity),
     /// The network.
-    Network { certificate: Option<Identity>, loopback: bool },
+    Network {
+        certificate: Option<Identity>,
+        peer: IpAddr,
+        /// Ends the connection.
+        ending: CancellationToken,
+    },
+}
+
+/// What goes along with a request until it is answered.
+struct Course {
+    /// The seat that it has.
+    seat: Option<Seat>,
+    /// What is put on record of it.
+    record: audit::Open,
+    /// Whether its answer has begun and may go on for as long as the client likes.
+    goes_on: bool,
+}
+
+impl Course {
+    fn record(&mut self) -> Option<&mut Record> {
+        self.record.0.as_mut()
+    }
+
+    fn refused(&mut self, error: &ApiError) -> Response {
+        if let Some(record) = self.record() {
+            record.refused(error.status());
+        }
+        respond::error(error)
+    }
+
+    /// Puts on record how it was answered.
+    async fn audited(&mut self, mut response: Response) -> Response {
+        let status = response.status();
+        let Some(mut record) = self.record.0.take() else { return response };
+        if self.goes_on {
+            record.started(status).await;
+            return sending::holding(response, audit::Open(Some(record)));
+        }
+        if record.wants_answer() {
+            let (given_back, json) = respond::looked_at(response);
+            response = given_back;
+            record.answered(&json);
+        }
+        record.completed(status).await;
+        response
+    }
 }
 
 /// Serves requests; cheap to clone.
 #[derive(Clone)]
 pub struct Service {
     pub shared: Arc<Shared>,
-    requests: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
 }
 
 impl Service {
-    /// A service within the configured limits.
-    pub fn new(shared: Arc<Shared>) -> Self {
-        let limits = shared.config.limits;
-        Self { shared, requests: Arc::new(Semaphore::new(limits.requests)), streams: Arc::new(Semaphore::new(limits.streams)) }
-    }
-
     /// Answers a request. A refusal is an answer, too.
     pub async fn handle<B>(&self, request: Request<B>, caller: Caller) -> Response
     where
@@ -50,30 +90,51 @@ impl Service {
         B::Error: Into<respond::BodyError>,
     {
         let (parts, body) = request.into_parts();
-        let gzip = match caller {
+        let limits = self.shared.config.limits;
+        let gzip = match &caller {
             Caller::InProcess(_) => false,
-            Caller::Network { loopback, .. } => {
-                (!loopback || self.shared.config.limits.local_compression) && respond::accepts_gzip(&parts.headers)
-            }
+            Caller::Network { peer, .. } => (!peer.is_loopback() || limits.local_compression) && respond::accepts_gzip(&parts.headers),
         };
-        let protobuf = media::prefers_protobuf(&parts.headers);
-        let response = self.answer(parts, body, caller).await.unwrap_or_else(|error| respond::error(&error));
-        respond::compressed(if protobuf { respond::in_protobuf(response) } else { response }, gzip)
+        let (protobuf, version) = (media::prefers_protobuf(&parts.headers), parts.version);
+        let name = audit::name(&parts.headers);
+        let record = self.shared.config.audit.as_ref().map(|auditor| Record::begin(auditor, &name, &parts, &caller));
+        let mut course = Course { seat: None, record: audit::Open(record), goes_on: false };
+        let response = self.answer(parts, body, &caller, &mut course).await.unwrap_or_else(|error| course.refused(&error));
+        let response = course.audited(response).await;
+        let mut response = respond::compressed(if protobuf { respond::in_protobuf(response) } else { response }, gzip);
+        if let Ok(name) = name.try_into() {
+            response.headers_mut().insert("audit-id", name);
+        }
+        match (caller, course.seat.take()) {
+            // Whatever is large keeps its seat until the client has it.
+            (Caller::Network { ending, .. }, Some(seat)) => {
+                let ending = (version < http::Version::HTTP_2).then_some(ending);
+                sending::paced(response, seat, limits.sending, ending)
+            }
+            _ => response,
+        }
     }
 
-    async fn answer<B>(&self, mut parts: Parts, body: B, caller: Caller) -> Result<Response, ApiError>
+    async fn answer<B>(&self, mut parts: Parts, body: B, caller: &Caller, course: &mut Course) -> Result<Response, ApiError>
     where
         B: http_body::Body + Send,
         B::Data: Send,
         B::Error: Into<respond::BodyError>,
     {
-        let user = match &caller {
+        let user = match caller {
             Caller::InProcess(identity) => identity.clone(),
             Caller::Network { certificate, .. } => self.shared.authenticator.identify(certificate.as_ref(), &parts.headers).await?,
         };
+        if let Some(record) = course.record() {
+            record.user(&user);
+        }
         let user = impersonation::effective(&self.shared.authority, user, &parts.headers).await?;
         let path = parts.uri.path();
-        let route = match route::parse(&parts.method, path, parts.uri.query().unwrap_or_default(), &parts.headers) {
+        let route = route::parse(&parts.method, path, parts.uri.query().unwrap_or_default(), &parts.headers);
+        if let Some(record) = course.record() {
+            record.asks(&user, route.as_ref().ok()).await;
+        }
+        let route = match route {
             Err(_) if user.is_in("system:unauthenticated") => {
                 let verb = parts.method.as_str().to_lowercase();
                 return Err(ApiError::ForbiddenPath { user: user.user, verb, path: path.to_owned() });
@@ -81,49 +142,70 @@ impl Service {
             route => route?,
         };
         let mut measured = Measured::begin(&self.shared, Subject::of(&route, is_long(&route)));
-        let response = self.serve(&mut parts, body, &caller, &user, &route).await.unwrap_or_else(|error| respond::error(&error));
+        let served = self.serve(&mut parts, body, caller, &user, &route, course).await;
+        let response = served.unwrap_or_else(|error| course.refused(&error));
         measured.answered(response.status());
         // A long request is under way for as long as its body is.
-        Ok(if is_long(&route) { holding(response, measured) } else { response })
+        Ok(if is_long(&route) { sending::holding(response, measured) } else { response })
     }
 
     /// Serves a request of a known user with a known route, if they may.
-    async fn serve<B>(&self, parts: &mut Parts, body: B, caller: &Caller, user: &Identity, route: &Route) -> Result<Response, ApiError>
+    async fn serve<B>(
+        &self,
+        parts: &mut Parts,
+        body: B,
+        caller: &Caller,
+        user: &Identity,
+        route: &Route,
+        course: &mut Course,
+    ) -> Result<Response, ApiError>
     where
         B: http_body::Body + Send,
         B::Data: Send,
         B::Error: Into<respond::BodyError>,
     {
-        self.shared.authority.authorize(user, route, parts.method.as_str(), parts.uri.path()).await?;
-        let takeover = match caller {
-            Caller::InProcess(_) => Some(Takeover::Direct),
-            Caller::Network { .. } => parts.extensions.remove().map(Takeover::Connection),
-        };
-        let permit = self.permit(route, caller).await?;
-        if is_long(route) {
-            let response = self.dispatch(parts, user, route, Bytes::new(), takeover).await?;
-            return Ok(holding(response, permit));
+        let authorized = self.shared.authority.authorize(user, route, parts.method.as_str(), parts.uri.path()).await;
+        if let Some(record) = course.record() {
+            match &authorized {
+                Ok(reason) => record.decided("allow", reason),
+                Err(error) => record.decided("forbid", &error.to_string()),
+            }
         }
+        authorized?;
+        let mut seat = self.seat(caller, user, route, &parts.method).await?;
+        if is_long(route) {
+            let takeover = match caller {
+                _ if !connects(route) => None,
+                Caller::InProcess(_) => Some(Takeover::Direct),
+                Caller::Network { .. } => parts.extensions.remove().map(|upgrade| Takeover::Connection(upgrade, seat.take())),
+            };
+            let response = self.dispatch(parts, user, route, Bytes::new(), takeover).await?;
+            course.goes_on = true;
+            return Ok(sending::holding(response, seat));
+        }
+        course.seat = seat;
         let limit = self.shared.config.limits.request;
         let answer = async {
             let body = self.read(&parts.headers, body).await?;
+            if let Some(record) = course.record() {
+                record.sent(|| decode::sent(route, &parts.headers, &body));
+            }
             self.dispatch(parts, user, route, body, None).await
         };
         let late = |_| ApiError::Timeout { message: format!("request did not complete within {} s", limit.as_secs()) };
         tokio::time::timeout(limit, answer).await.map_err(late)?
     }
 
-    /// The right to be served now. Clients in this process wait for it; they are few and known.
-    async fn permit(&self, route: &Route, caller: &Caller) -> Result<OwnedSemaphorePermit, ApiError> {
-        let semaphore = Arc::clone(if is_long(route) { &self.streams } else { &self.requests });
-        let busy = || ApiError::TooManyRequests {
-            message: "the server has received too many requests and has asked us to try again later".to_owned(),
-            retry_after_seconds: 1,
+    /// The right to be served, when it is this request's turn. Some need none.
+    async fn seat(&self, caller: &Caller, user: &Identity, route: &Route, method: &Method) -> Result<Option<Seat>, ApiError> {
+        let Some(flow) = fairness::flow(caller, user, route) else { return Ok(None) };
+        let gate = &self.shared.gate;
+        let (pool, seats) = match route {
+            route if is_long(route) => (&gate.long, 1),
+            _ if matches!(*method, Method::GET | Method::HEAD) => (&gate.reading, fairness::width(&*self.shared.store, route).await),
+            _ => (&gate.mutating, fairness::width(&*self.shared.store, route).await),
         };
-        match caller {
-            Caller::InProcess(_) => semaphore.acquire_owned().await.map_err(|_| busy()),
-            Caller::Network { .. } => semaphore.try_acquire_owned().map_err(|_| busy()),
-        }
+        Ok(Some(pool.enter(flow, seats).await?))
     }
 
     async fn read<B>(&self, headers: &HeaderMap, body: B) -> Result<Bytes, ApiError>
@@ -195,20 +277,14 @@ impl Service {
     }
 }
 
+/// Whether a long request takes its connection over.
+fn connects(route: &Route) -> bool {
+    matches!(route, Route::Object(call) if call.subresource.is_some_and(Subresource::connects))
+}
+
 /// Whether a request may go on for as long as the client likes.
 fn is_long(route: &Route) -> bool {
     let Route::Object(call) = route else { return false };
     let streams = |subresource: Subresource| subresource.connects() || subresource == Subresource::Log;
     matches!(call.verb, Verb::Watch(_)) || call.subresource.is_some_and(streams)
-}
-
-/// Keeps something for as long as the response's body is there.
-fn holding(response: Response, kept: impl Send + 'static) -> Response {
-    response.map(|body| {
-        let held = body.map_frame(move |frame| {
-            let _held = &kept;
-            frame
-        });
-        held.boxed_unsync()
-    })
 }

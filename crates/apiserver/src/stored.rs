@@ -94,7 +94,10 @@ pub fn commit_error(error: &CommitError) -> ApiError {
     match error {
         CommitError::Conflict(_) => ApiError::internal("a conflict was met where none is possible"),
         CommitError::KeyTooLong { .. } => ApiError::bad_request(error.to_string()),
-        CommitError::DocumentTooLarge { .. } => ApiError::TooLarge { message: format!("Request entity too large: {error}") },
+        CommitError::Overtaken => ApiError::Unavailable { message: format!("{error}, again and again; try again") },
+        CommitError::DocumentTooLarge { .. } | CommitError::TooLargeForServer { .. } => {
+            ApiError::TooLarge { message: format!("Request entity too large: {error}") }
+        }
         CommitError::Unavailable(_) => ApiError::Unavailable { message: error.to_string() },
         CommitError::Uncertain(_) => ApiError::internal(error.to_string()),
     }

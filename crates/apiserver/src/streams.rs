@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::ApiError;
+use crate::fairness::Seat;
 use crate::query::Query;
 use crate::respond::{self, Response};
 use crate::route::Call;
@@ -28,8 +29,8 @@ const REFUSAL: usize = 4096;
 
 /// How a client takes a connection over.
 pub enum Takeover {
-    /// Its connection to this server becomes the stream.
-    Connection(OnUpgrade),
+    /// Its connection to this server becomes the stream, which keeps its seat.
+    Connection(OnUpgrade, Option<Seat>),
     /// It is in this process and is handed the node's end.
     Direct,
 }
@@ -80,7 +81,13 @@ pub async fn connect(
     }
     let node = hyper::upgrade::on(answer);
     match takeover {
-        Takeover::Connection(client) => drop(tokio::spawn(splice(client, node, context.shared.closing.clone()))),
+        Takeover::Connection(client, seat) => {
+            let closing = context.shared.closing.clone();
+            drop(tokio::spawn(async move {
+                splice(client, node, closing).await;
+                drop(seat);
+            }));
+        }
         Takeover::Direct => drop(response.extensions_mut().insert(node)),
     }
     Ok(response)

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use events::{Recorder, Severity};
 use informer::Change;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -20,7 +21,6 @@ use plan::binding::{
 use plan::nodes::is_ready;
 use plan::schedule::claims_of;
 
-use crate::events::{Recorder, Severity};
 use crate::runtime::{Controller, Outcome, ReconcileError, Runner, Writes, call};
 use crate::{Clock, Informers};
 
@@ -29,7 +29,7 @@ const STEPS: usize = 8;
 
 /// Runs the controller until `shutdown`.
 pub async fn run(client: Client, informers: &Informers, shutdown: impl Future<Output = ()> + Send) {
-    let recorder = Recorder::start(client.clone(), "persistentvolume-controller", Clock::default());
+    let recorder = crate::recorder(client.clone(), "persistentvolume-controller", Clock::default());
     let controller = Binding { client, informers: informers.clone(), recorder, waiting: Mutex::default(), written: Mutex::default() };
     let (all, pending, of_class, of_node) = (informers.clone(), informers.clone(), informers.clone(), informers.clone());
     Runner::new(controller)

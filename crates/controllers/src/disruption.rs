@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use events::{Recorder, Severity};
 use informer::Change;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,13 +17,12 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use plan::disruption::{plan_budget, selector};
 
-use crate::events::{Recorder, Severity};
 use crate::runtime::{Controller, Outcome, ReconcileError, Runner, call};
 use crate::{Clock, Informers};
 
 /// Runs the controller until `shutdown`.
 pub async fn run(client: Client, informers: &Informers, shutdown: impl Future<Output = ()> + Send) {
-    let recorder = Recorder::start(client.clone(), "controllermanager", Clock::Wall);
+    let recorder = crate::recorder(client.clone(), "controllermanager", Clock::Wall);
     let controller = Disruption { client, informers: informers.clone(), recorder, clock: Clock::Wall };
     let (of_pods, of_sets) = (informers.budgets.clone(), informers.budgets.clone());
     Runner::new(controller)

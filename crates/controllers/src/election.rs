@@ -1,7 +1,7 @@
 //! Leads and follows: the shell around [`plan::election`].
 //!
 //! # Guarantees
-//! * The work gets a client whose writes pass only while this process leads ([`Fence`]).
+//! * The work gets a [`Fence`]: the writes of clients behind it pass only while this process leads.
 //! * When leadership is lost, the work is dropped as a crash would drop it, and may be begun anew later.
 //! * At shutdown the work is let end, and then the Lease is let go, so that another need not wait for it.
 
@@ -66,15 +66,15 @@ impl fmt::Display for News {
 
 /// Stands for the Lease until `shutdown`, and works whenever this process leads.
 ///
-/// `work` gets a client and what completes when it is to end; it should not end before.
+/// `work` gets the fence for its clients, and what completes when it is to end; it should not end before.
 pub async fn run<W: Future<Output = ()>>(
     client: Client,
     candidacy: Candidacy,
     tell: impl Fn(News),
-    work: impl Fn(Client, tokio::sync::watch::Receiver<bool>) -> W,
+    work: impl Fn(Fence, tokio::sync::watch::Receiver<bool>) -> W,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut candidate = Candidate::new(client.clone(), candidacy, tell);
+    let mut candidate = Candidate::new(client, candidacy, tell);
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
@@ -82,7 +82,7 @@ pub async fn run<W: Future<Output = ()>>(
             () = &mut shutdown => return,
         }
         let (end, ended) = tokio::sync::watch::channel(false);
-        let working = work(candidate.fence.around(client.clone()), ended);
+        let working = work(candidate.fence.clone(), ended);
         tokio::pin!(working);
         tokio::select! {
             () = candidate.keep() => {}

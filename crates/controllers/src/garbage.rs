@@ -4,6 +4,7 @@
 //! * Nothing is deleted because an owner is not in view: the server itself is asked for it by name, and compared by uid.
 //! * Each write carries the uid and the resource version that was judged.
 
+use events::{Recorder, Severity};
 use kinds::{Resource, Uid, registry};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::{Api, Client};
@@ -11,7 +12,6 @@ use plan::garbage::{Action, FOREGROUND, Item, Owner, Verdict};
 use serde_json::{Value, json};
 
 use crate::Clock;
-use crate::events::{Recorder, Severity};
 use crate::gone::gone_is_fine;
 use crate::inventory::{Inventory, Partial, api_resource};
 use crate::runtime::{Controller, Outcome, ReconcileError, Runner, call};
@@ -23,7 +23,7 @@ const LOOKS: usize = 3;
 
 /// Runs the controller until `shutdown`.
 pub async fn run(client: Client, inventory: &Inventory, shutdown: impl Future<Output = ()> + Send) {
-    let recorder = Recorder::start(client.clone(), "garbage-collector-controller", Clock::default());
+    let recorder = crate::recorder(client.clone(), "garbage-collector-controller", Clock::default());
     let runner = Runner::new(Collector { client, inventory: inventory.clone(), recorder }).workers(WORKERS);
     tokio::pin!(shutdown);
     tokio::select! {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use informer::source::{Sink, Source};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kinds::{Resource, Uid, registry};
+use kinds::{Resource, Uid, managed_fields, registry};
 use kube::api::ApiResource;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::{Client, Resource as _};
@@ -165,12 +165,13 @@ impl Sink for Feed {
     }
 }
 
-/// The metadata in the text of an object.
+/// The metadata in the text of an object; nobody here asks who owns which field.
 fn read(object: &str) -> Result<ObjectMeta, serde_json::Error> {
     #[derive(serde::Deserialize)]
     struct Holder {
         metadata: ObjectMeta,
     }
+    let (object, _) = managed_fields::split(object);
     serde_json::from_slice::<Holder>(object.as_bytes()).map(|holder| holder.metadata)
 }
 

@@ -8,7 +8,6 @@ mod clock;
 pub mod disruption;
 pub mod election;
 pub mod endpoints;
-pub mod events;
 mod exec;
 pub mod fence;
 pub mod garbage;
@@ -28,6 +27,12 @@ pub mod statefulset;
 pub use clock::Clock;
 pub use informers::Informers;
 pub use inventory::Inventory;
+
+/// Tells users what a controller does.
+fn recorder(client: kube::Client, component: &'static str, clock: Clock) -> events::Recorder {
+    let source = events::Source { component, host: String::new() };
+    events::Recorder::start(client, source, Box::new(move || clock.now()))
+}
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use events::{Recorder, Severity};
 use informer::Change;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -18,7 +19,6 @@ use kube::{Api, Client, ResourceExt};
 use plan::nodes::{GRACE, Heard, NodeWrite, PodsPlan, concerns_pods, is_ready, is_stray, is_unassigned_and_ending, plan_node, plan_pods};
 use serde_json::{Value, json};
 
-use crate::events::{Recorder, Severity};
 use crate::gone::gone_is_fine;
 use crate::runtime::{Controller, Outcome, ReconcileError, Runner, call};
 use crate::{Clock, Informers};
@@ -29,7 +29,7 @@ const LEASES: &str = "kube-node-lease";
 pub async fn run(client: Client, informers: &Informers, shutdown: impl Future<Output = ()> + Send) {
     // A machine that slept has not listened: its silence doesn't count.
     let clock = Clock::runtime(Timestamp::now());
-    let recorder = Recorder::start(client.clone(), "node-controller", clock);
+    let recorder = crate::recorder(client.clone(), "node-controller", clock);
     let health = Arc::new(Health::default());
     let controller = Nodes { client, informers: informers.clone(), recorder, clock, health: health.clone() };
     let of_lease = move |change: &Change<Lease>| health.lease_changed(change, clock.now());

@@ -134,6 +134,8 @@ pub fn of_users() -> Vec<(&'static str, Vec<PolicyRule>)> {
         let rights = SetKind::ALL.into_iter().flat_map(|sets| controller.rights(sets));
         users.entry(controller.user()).or_default().extend(rights);
     }
+    // Where several servers share a store, one of them runs the controllers.
+    users.entry(MANAGER).or_default().push(ELECTION);
     users.into_iter().map(|(user, rights)| (user, rules(rights.into_iter()))).collect()
 }
 

@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use events::Recorder;
 use informer::Informer;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -24,7 +25,6 @@ use kinds::{ObjectKey, SetKind};
 use kube::Client;
 use plan::statefulset::{Plan, plan};
 
-use crate::events::Recorder;
 use crate::runtime::{Controller, Outcome, ReconcileError, Runner, WorkQueue, Writes};
 use crate::{Clock, Informers};
 use hooks::Hooks;
@@ -78,7 +78,7 @@ struct Written {
 
 impl StatefulSets {
     fn new(client: Client, informers: &Informers, clock: Clock, queue: Arc<WorkQueue<ObjectKey>>) -> Self {
-        let events = Recorder::start(client.clone(), "statefulset-controller", clock).about_sets_of(informers.set_kind);
+        let events = crate::recorder(client.clone(), "statefulset-controller", clock).about_sets_of(informers.set_kind);
         Self {
             hooks: Hooks::new(client.clone(), informers.pods.clone(), events.clone(), clock, queue),
             events,

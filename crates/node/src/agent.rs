@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use events::{Recorder, Severity, Source};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::{ObjectKey, Quantity};
@@ -14,7 +15,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::container::specification::parse_container_id;
-use crate::events::{Recorder, Severity};
 use crate::paths::Paths;
 use crate::sources::{Sources, Views};
 use crate::tokens::Tokens;
@@ -42,6 +42,10 @@ impl std::fmt::Debug for Agent {
     }
 }
 
+fn recorder(client: kube::Client, host: String) -> Recorder {
+    Recorder::start(client, Source { component: "kubelet", host }, Box::new(jiff::Timestamp::now))
+}
+
 impl Agent {
     /// Registers the node, finds what an earlier agent left, and begins to work.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
@@ -58,7 +62,7 @@ impl Agent {
             runtime: opened.runtime,
             network,
             images,
-            events: Recorder::start(client.clone(), config.node_name.clone()),
+            events: recorder(client.clone(), config.node_name.clone()),
             tokens: Tokens::default(),
             running: watch::Sender::default(),
             allocatable,

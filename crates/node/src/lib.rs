@@ -26,7 +26,6 @@ mod container;
 mod credentials;
 mod descriptor;
 mod error;
-mod events;
 mod operations;
 mod paths;
 mod probe;
@@ -145,7 +144,7 @@ impl PodLog<'_> {
             resource_version: meta.resource_version.clone(),
             field_path,
         };
-        self.events.record(regarding, severity, reason, message);
+        self.events.record_about(&regarding, severity, reason, message);
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use events::Severity::{Normal, Warning};
 use image::{Image, ImageError};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Api;
@@ -20,7 +21,6 @@ use crate::container::downward::Facts;
 use crate::container::specification::{Ingredients, container_id, mount, specification};
 use crate::container::{SpecificationError, amounts, environment, files, user};
 use crate::error::OperationError;
-use crate::events::Severity::{Normal, Warning};
 use crate::volumes::{self, Prepared, blocking};
 use crate::{PodLog, Shared};
 

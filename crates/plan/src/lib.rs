@@ -7,6 +7,8 @@ pub mod binding;
 pub mod disruption;
 pub mod election;
 pub mod endpoints;
+pub mod events;
+pub mod fairness;
 pub mod forecast;
 pub mod garbage;
 pub mod namespaces;

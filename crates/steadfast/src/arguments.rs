@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use network::Cidr;
@@ -60,9 +61,18 @@ pub struct Up {
     /// What this node is called [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
-    /// Where state is kept
-    #[arg(long, value_name = "STORE", default_value = "embedded", value_parser = embedded_only)]
-    pub store: String,
+    /// Where state is kept: embedded, or etcd://HOST:PORT,HOST:PORT/PREFIX, followed by any of ?ca=FILE&cert=FILE&key=FILE&user=NAME&password-file=FILE
+    #[arg(long, value_name = "STORE", default_value = "embedded", value_parser = store)]
+    pub store: StoreAddress,
+    /// No node here: only the API and, when elected, the controllers, beside servers on the same etcd
+    #[arg(long, conflicts_with = "simulated_nodes")]
+    pub no_node: bool,
+    /// A name or address that the API is reached by besides this server's own, such as a load balancer's; repeat for more
+    #[arg(long, value_name = "NAME")]
+    pub api_name: Vec<String>,
+    /// Where several servers share a store: seconds after which another takes over from one that does not answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub lease_duration: u32,
     /// The addresses of pods
     #[arg(long, value_name = "CIDR", default_value = "10.42.0.0/16", value_parser = cidr)]
     pub pod_cidr: Cidr,
@@ -75,6 +85,41 @@ pub struct Up {
     /// Controllers not to run, by name, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub disable_controllers: Vec<String>,
+    #[command(flatten)]
+    pub limits: ServerLimits,
+    #[command(flatten)]
+    pub audit: AuditLog,
+}
+
+/// Who did what and when, on record.
+#[derive(Clone, Debug, Args)]
+pub struct AuditLog {
+    /// Where requests are put on record, a line of JSON each [default: nowhere]
+    #[arg(id = "audit_log", long = "audit-log", value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// What is put on record: a Policy of audit.k8s.io/v1 [default: all requests, without bodies]
+    #[arg(long = "audit-policy", value_name = "FILE", requires = "audit_log")]
+    pub policy: Option<PathBuf>,
+    /// Megabytes after which the next file begins
+    #[arg(long = "audit-log-maxsize", value_name = "MB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub size: u64,
+    /// How many full files are kept
+    #[arg(long = "audit-log-maxbackup", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub backups: u32,
+}
+
+/// What the API server takes on, and how long it remembers events; docs/limits.md tells the rest.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ServerLimits {
+    /// Requests that only read and are served at one time; further ones wait for their turn
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_requests_inflight: u32,
+    /// The same for those that change something
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_mutating_requests_inflight: u32,
+    /// How long events are kept, for example 1h or 90s
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub event_ttl: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -160,10 +205,30 @@ pub enum Output {
     Json,
 }
 
-fn embedded_only(text: &str) -> Result<String, String> {
+/// Where state is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// In the data directory.
+    Embedded,
+    Etcd(Box<store::etcd::Address>),
+}
+
+fn store(text: &str) -> Result<StoreAddress, String> {
     match text {
-        "embedded" => Ok(text.to_owned()),
-        other => Err(format!("{other} is not supported yet: the only store is `embedded`")),
+        "embedded" => Ok(StoreAddress::Embedded),
+        other if other.starts_with("etcd://") => {
+            other.parse().map(|address| StoreAddress::Etcd(Box::new(address))).map_err(|error: store::etcd::AddressError| error.to_string())
+        }
+        other => Err(format!("there is no store {other}: write embedded, or etcd://HOST:PORT,HOST:PORT/PREFIX")),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let number = |unit: &str| text.strip_suffix(unit).and_then(|number| number.parse::<u64>().ok());
+    let seconds = [("h", 3600), ("m", 60), ("s", 1)].into_iter().find_map(|(unit, seconds)| number(unit)?.checked_mul(seconds));
+    match seconds {
+        Some(seconds @ 1..=31_536_000) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("{text} is not a time such as 1h, 30m or 90s, up to a year")),
     }
 }
 
@@ -186,6 +251,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_read_and_others_refused() {
+        assert_eq!(["2h", "5m", "90s"].map(|text| duration(text).map(|time| time.as_secs())), [Ok(7200), Ok(300), Ok(90)]);
+        for text in ["", "h", "1", "0s", "-1s", "1.5h", "1d", "99999999999999999999h", "9000h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use controllers::election::{self, Candidacy};
+use controllers::fence::Fence;
 use controllers::roster::{Controller, Parts};
 use kinds::SetKind;
 use kube::{Client, Config};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::arguments::Controllers;
 use crate::attach;
+use crate::control;
 use crate::failure::Failure;
 use crate::roles;
 use crate::stop::Stop;
@@ -33,11 +34,16 @@ pub(crate) async fn run(verb: Controllers) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let config = attach::config(verb.kubeconfig.as_deref(), verb.context.as_deref()).await?;
     let certificate = authority(&config, &chosen)?;
-    let candidacy =
-        Candidacy { namespace: verb.lease_namespace, name: lease, identity: identity()?, timing: Timing::of_lease(verb.lease_duration) };
+    let candidacy = Candidacy {
+        namespace: verb.lease_namespace,
+        name: lease,
+        identity: control::identity()?,
+        timing: Timing::of_lease(verb.lease_duration),
+    };
     tell(&format!("candidate {} for lease {}/{}", candidacy.identity, candidacy.namespace, candidacy.name));
-    let work = |client: Client, end| lead(client, chosen.clone(), verb.kind, Arc::clone(&certificate), end);
-    election::run(attach::client(config)?, candidacy, |news| tell(&news.to_string()), work, stop.wait()).await;
+    let client = attach::client(config)?;
+    let work = |fence: Fence, end| lead(fence.around(client.clone()), chosen.clone(), verb.kind, Arc::clone(&certificate), end);
+    election::run(client.clone(), candidacy, |news| tell(&news.to_string()), work, stop.wait()).await;
     Ok(())
 }
 
@@ -67,13 +73,6 @@ async fn lead(client: Client, chosen: Vec<Controller>, sets: SetKind, certificat
     while tasks.join_next().await.is_some() {}
 }
 
-/// A name that no other process has, nor this one after it was started again.
-fn identity() -> Result<String, Failure> {
-    let host = nix::unistd::gethostname().map_err(|error| Failure::Message(format!("the host has no name: {error}")))?;
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(format!("{}_{}_{:x}", host.to_string_lossy(), std::process::id(), started.as_nanos()))
-}
-
 /// The authority that pods are to trust, for the one controller that hands it out.
 fn authority(config: &Config, chosen: &[Controller]) -> Result<Arc<str>, Failure> {
     let certificates = config.root_cert.as_deref().unwrap_or_default();
@@ -100,10 +99,5 @@ mod tests {
         let text = pem(&[0xff; 60]);
         let widths: Vec<_> = text.lines().map(str::len).collect();
         assert_eq!(widths, [27, 64, 16, 25]);
-    }
-
-    #[test]
-    fn no_two_candidates_are_called_the_same() {
-        assert_ne!(identity().expect("a name"), identity().expect("a name"));
     }
 }

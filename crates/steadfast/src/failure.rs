@@ -28,6 +28,8 @@ pub enum Failure {
     #[error(transparent)]
     Store(#[from] store::embedded::OpenError),
     #[error(transparent)]
+    Etcd(#[from] store::etcd::OpenError),
+    #[error(transparent)]
     Network(#[from] network::NetworkError),
     #[error(transparent)]
     Containers(#[from] runtime::RuntimeError),

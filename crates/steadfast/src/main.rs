@@ -6,6 +6,7 @@ use clap::Parser;
 
 mod arguments;
 mod attach;
+mod backing;
 mod bootstrap;
 mod colour;
 mod connect;

@@ -1,24 +1,27 @@
 //! `steadfast up`: joins the parts, in the order in which they need each other.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use apiserver::audit::{Auditor, Place, Policy};
 use apiserver::certificates::Certificates;
 use apiserver::{Config, Limits, NodeDialer, Server, UserRole};
+use controllers::namespaces;
 use controllers::rights::{self, MANAGER};
 use controllers::roster::{Controller, Parts};
-use controllers::{Informers, namespaces};
 use network::PodNetwork;
 use node::simulated;
-use store::embedded::{Embedded, Options};
+use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::Up;
+use crate::arguments::{AuditLog, ServerLimits, Up};
+use crate::backing::{self, Backing};
 use crate::bootstrap::{self, Addresses};
-use crate::control;
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::instance::{Instance, Record};
 use crate::kubeconfig::{self, Administrator};
@@ -35,22 +38,33 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     let begin = Instant::now();
     let disabled =
         Controller::chosen(&up.disable_controllers).map_err(|error| Failure::Message(format!("--disable-controllers: {error}")))?;
-    if up.simulated_nodes == 0 && !nix::unistd::geteuid().is_root() {
+    if up.simulated_nodes == 0 && !up.no_node && !nix::unistd::geteuid().is_root() {
         return Err(Failure::NotRoot);
     }
     let instance = Instance::new(&up.instance.data_dir)?;
     instance.create()?;
     let running = instance.lock()?;
+    raise_open_files();
     let mut stop = Stop::new()?;
     let record = record(&up)?;
     instance.write_record(&record)?;
-    let started = start(&up, &instance, &record, &disabled).await?;
+    let chosen = Controller::ALL.into_iter().filter(|controller| !disabled.contains(controller)).collect();
+    let started = start(&up, &instance, &record, chosen).await?;
     println!("ready in {} ms", begin.elapsed().as_millis());
     stop.wait().await;
     tracing::info!("stopping; containers are left running");
     started.end().await;
     drop(running);
     Ok(())
+}
+
+/// Each client takes a file or more; how many there may be is for the server's limits to say.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "no more files can be open than before");
+    }
 }
 
 /// Everything that runs.
@@ -73,29 +87,33 @@ impl Started {
     }
 }
 
-async fn start(up: &Up, instance: &Instance, record: &Record, disabled: &[Controller]) -> Result<Started, Failure> {
+async fn start(up: &Up, instance: &Instance, record: &Record, chosen: Vec<Controller>) -> Result<Started, Failure> {
     let shutdown = CancellationToken::new();
     let network = match record.simulated {
         true => None,
         false => Some(PodNetwork::open(instance.network(up.pod_cidr, up.service_cidr)).await?),
     };
-    let certificates = Certificates::open(&instance.folder(""))?;
+    let Backing { store, certificates, is_shared } = backing::open(up, instance, record).await?;
     let line = Line::default();
-    let server = server(up, instance, &certificates, line.dialer(&record.node_name)).await?;
+    let server = server(up, store, &certificates, line.dialer(&record.node_name)).await?;
     let mut tasks = serve(up, &server, &certificates, network.as_ref(), &shutdown).await?;
     write_kubeconfig(up, &certificates)?;
     let administrator = server.client("system:steadfast", &[MASTERS]);
     namespaces::ensure_system(&administrator).await?;
     let controllers = server.client(MANAGER, &[]);
-    let parts = Parts::start(&controllers, certificates.authority().into());
+    let parts = Arc::new(Parts::start(&controllers, certificates.authority().into()));
     let informers = parts.informers.clone();
-    control::start(&mut tasks, parts, &shutdown, disabled, |user| server.client(user, &[]));
-    bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
+    if !up.no_node {
+        bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
+    }
+    let simulated = simulated(up, &server).await?;
+    let control = Control { server: server.clone(), parts, chosen, simulated };
+    match is_shared {
+        true => control.stand(&mut tasks, &shutdown, up.lease_duration)?,
+        false => control.start(&mut tasks, &shutdown),
+    }
     let worker = match network {
-        None => {
-            simulate(up, &server, &informers, &mut tasks, &shutdown).await?;
-            None
-        }
+        None => None,
         Some(network) => {
             let (node_name, shutdown) = (record.node_name.clone(), shutdown.clone());
             let client = server.client(&format!("system:node:{node_name}"), &["system:nodes"]);
@@ -108,26 +126,14 @@ async fn start(up: &Up, instance: &Instance, record: &Record, disabled: &[Contro
     Ok(Started { shutdown, tasks, _worker: worker, _server: server })
 }
 
-/// Nodes that only pretend to run their pods.
-async fn simulate(
-    up: &Up,
-    server: &Server,
-    informers: &Informers,
-    tasks: &mut JoinSet<()>,
-    shutdown: &CancellationToken,
-) -> Result<(), Failure> {
-    let client = server.client(simulated::USER, &[]);
+/// Nodes that only pretend to run their pods: registered here, and run with the controllers.
+async fn simulated(up: &Up, server: &Server) -> Result<Option<simulated::Options>, Failure> {
+    if up.simulated_nodes == 0 {
+        return Ok(None);
+    }
     let options = simulated::Options { nodes: up.simulated_nodes, ..simulated::Options::default() };
-    let nodes = simulated::register(&client, &options).await?;
-    let views = simulated::Views {
-        pods: informers.pods.clone(),
-        claims: informers.claims.clone(),
-        volumes: informers.volumes.clone(),
-        storage_classes: informers.storage_classes.clone(),
-    };
-    let ended = shutdown.clone().cancelled_owned();
-    tasks.spawn(async move { nodes.run(client, views, ended).await });
-    Ok(())
+    simulated::register(&server.client(simulated::USER, &[]), &options).await?;
+    Ok(Some(options))
 }
 
 fn record(up: &Up) -> Result<Record, Failure> {
@@ -139,26 +145,45 @@ fn record(up: &Up) -> Result<Record, Failure> {
             host.to_string_lossy().to_lowercase()
         }
     };
-    let simulated = up.simulated_nodes > 0;
+    let simulated = up.simulated_nodes > 0 || up.no_node;
     let place = up.kubeconfig.clone().map_or_else(kubeconfig::of_user, Ok)?;
     let kubeconfig = Some(std::path::absolute(&place).unwrap_or(place));
     Ok(Record { node_name, pod_cidr: up.pod_cidr, service_cidr: up.service_cidr, listen: up.listen.to_string(), simulated, kubeconfig })
 }
 
-async fn server(up: &Up, instance: &Instance, certificates: &Certificates, dialer: NodeDialer) -> Result<Server, Failure> {
-    let folder = instance.folder("store");
-    // Opening reads all state from disk.
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder, Options::default())).await;
-    let store = opened.map_err(|error| Failure::Message(format!("the store could not be opened: {error}")))??;
+async fn server(up: &Up, store: Arc<dyn Store>, certificates: &Certificates, dialer: NodeDialer) -> Result<Server, Failure> {
     let config = Config {
         service_range: up.service_cidr.to_string().parse().map_err(|error| Failure::Message(format!("--service-cidr: {error}")))?,
         token_key: Arc::new(certificates.token_key()?),
         issuer: ISSUER.to_owned(),
         node_dialer: Some(dialer),
-        limits: Limits::default(),
+        limits: limits(up.limits),
+        audit: up.audit.log.as_ref().map(|log| auditor(log, &up.audit)).transpose()?,
         user_roles: rights::of_users().into_iter().map(|(user, rules)| UserRole { user: user.to_owned(), rules }).collect(),
     };
-    Ok(Server::new(config, Arc::new(store)).await?)
+    Ok(Server::new(config, store).await?)
+}
+
+fn limits(told: ServerLimits) -> Limits {
+    Limits {
+        reading: told.max_requests_inflight,
+        mutating: told.max_mutating_requests_inflight,
+        event_time: told.event_ttl,
+        ..Limits::default()
+    }
+}
+
+fn auditor(log: &Path, told: &AuditLog) -> Result<Arc<Auditor>, Failure> {
+    let policy = match &told.policy {
+        None => Policy::default(),
+        Some(path) => {
+            let unusable = |error: String| Failure::Message(format!("--audit-policy {}: {error}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+            Policy::parse(&text).map_err(|error| unusable(error.to_string()))?
+        }
+    };
+    let place = Place { path: log.to_owned(), size: told.size << 20, backups: told.backups };
+    Auditor::open(place, policy).map_err(|error| Failure::Message(format!("--audit-log {}: {error}", log.display())))
 }
 
 /// Serves users where they asked for it, and pods on the bridge.
@@ -175,8 +200,11 @@ async fn serve(
         listeners.push(listen(SocketAddr::from((gateway, up.listen.port()))).await?);
     }
     let own = [IpAddr::V4(bootstrap::api_service_address(up.service_cidr)), IpAddr::V4(Ipv4Addr::LOCALHOST), up.listen.ip()];
-    let addresses: Vec<IpAddr> = own.into_iter().chain(gateway.map(IpAddr::V4)).collect();
-    let tls = certificates.tls(&certificates.serving(&[], &addresses)?)?;
+    let (others, names): (Vec<_>, Vec<_>) = up.api_name.iter().map(|name| name.parse().map_err(|_| name.clone())).partition(Result::is_ok);
+    let others = others.into_iter().filter_map(Result::ok);
+    let names: Vec<String> = names.into_iter().filter_map(Result::err).collect();
+    let addresses: Vec<IpAddr> = own.into_iter().chain(gateway.map(IpAddr::V4)).chain(others).collect();
+    let tls = certificates.tls(&certificates.serving(&names, &addresses)?)?;
     let mut tasks = JoinSet::new();
     for listener in listeners {
         let (server, tls, ended) = (server.clone(), Arc::clone(&tls), shutdown.clone().cancelled_owned());

@@ -1,19 +1,23 @@
 //! Where state lives: a map from keys to documents, with one revision counter, durable commits and watches.
 //!
-//! [`Store`] is the port, [`Embedded`](embedded::Embedded) its first implementation; both are held to
-//! [`conformance`], which every implementation runs as its tests.
+//! [`Store`] is the port, [`Embedded`](embedded::Embedded) and [`Etcd`](etcd::Etcd) implement it; both are held to
+//! [`conformance`], which every implementation runs as its tests. [`transfer`] brings all state from one to the other.
 //!
-//! A commit is answered when it is on disk. An empty store is at revision 1; revisions grow by one with each commit, and never go
-//! back, whatever happens to the process or the machine.
+//! A commit is answered when it is on disk. Revisions grow by one with each commit, and never go back, whatever happens to the
+//! process or the machine; only an etcd that others write to as well leaves gaps.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use thiserror::Error;
+use twox_hash::XxHash64;
 
 pub mod conformance;
 pub mod embedded;
+pub mod etcd;
+mod memory;
+pub mod transfer;
 
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 512;
@@ -124,6 +128,27 @@ pub enum Change {
     Delete,
 }
 
+/// Keeps a decision true that rests on more than the key that is written, such as how many objects there are: a commit under a guard
+/// is refused when another was made under the same one after what the decision was taken on was read. That holds whoever the
+/// writers are, in this process or in others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Guards of one kind share so many slots: a stranger in the slot makes for another try, no more.
+    slot: String,
+    since: Revision,
+}
+
+impl Guard {
+    /// Slots of one kind of guards.
+    const SLOTS: u64 = 64;
+
+    /// The guard of a kind over something; the decision was taken on the state at this revision, or a later one.
+    pub fn new(kind: &'static str, over: &str, since: Revision) -> Self {
+        let slot = XxHash64::oneshot(0, over.as_bytes()) % Self::SLOTS;
+        Self { slot: format!("{kind}-{slot}"), since }
+    }
+}
+
 /// What one commit did. Shared by everyone who watches.
 #[derive(Debug)]
 pub struct Event {
@@ -190,13 +215,18 @@ pub enum CommitError {
     /// The key holds something else than was expected: this, or nothing.
     #[error("the key holds another revision than expected")]
     Conflict(Option<Box<Entry>>),
+    /// Something was committed under the same guard; what the decision rests on has to be read again.
+    #[error("another commit under the same guard came first")]
+    Overtaken,
     #[error("the key has {length} bytes; at most {MAX_KEY} are possible")]
     KeyTooLong { length: usize },
     #[error("the document has {length} bytes; at most {MAX_DOCUMENT} are possible")]
     DocumentTooLarge { length: usize },
+    #[error("the document has {length} bytes, and the store's own server refuses that: {why}; etcd has the option --max-request-bytes")]
+    TooLargeForServer { length: usize, why: Arc<str> },
     #[error("the store is unavailable: {0}")]
     Unavailable(Arc<str>),
-    /// The commit may or may not be on disk; the store refuses further commits until it is opened again.
+    /// The commit may or may not be on disk. The embedded store refuses further commits until it is opened again.
     #[error("the outcome of the commit is unknown: {0}")]
     Uncertain(Arc<str>),
 }
@@ -227,14 +257,39 @@ pub trait Store: Send + Sync + 'static {
     fn range<'a>(&'a self, range: Range<'a>) -> BoxFuture<'a, Result<Page, ReadError>>;
 
     /// Changes one key if it holds what is expected. Returns the event once it is on disk.
-    fn commit<'a>(&'a self, key: &'a str, expected: Expected, change: Change) -> BoxFuture<'a, Result<Arc<Event>, CommitError>>;
+    fn commit<'a>(&'a self, key: &'a str, expected: Expected, change: Change) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
+        self.commit_guarded(key, expected, change, &[])
+    }
+
+    /// Changes one key if it holds what is expected and no guard was passed meanwhile.
+    fn commit_guarded<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Expected,
+        change: Change,
+        guards: &'a [Guard],
+    ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>>;
 
     /// Everything that happens below a prefix after a revision. A revision in the future is waited for.
     fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, WatchError>;
 
-    /// The newest revision that is on disk.
+    /// The newest revision that is on disk, as far as this process knows: what it was answered, at least.
     fn revision(&self) -> Revision;
+
+    /// The newest revision that anybody was answered. A watch or range from there on is told everything.
+    fn newest(&self) -> BoxFuture<'_, Result<Revision, ReadError>>;
 
     /// Forgets all history before a revision, which stays readable and can be watched from. Readers and writers go on meanwhile.
     fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
+}
+
+/// Refuses what no store could hold.
+fn within_limits(key: &str, change: &Change) -> Result<(), CommitError> {
+    if key.len() > MAX_KEY {
+        return Err(CommitError::KeyTooLong { length: key.len() });
+    }
+    match change {
+        Change::Put(draft) if draft.json.len() > MAX_DOCUMENT => Err(CommitError::DocumentTooLarge { length: draft.json.len() }),
+        _ => Ok(()),
+    }
 }

@@ -67,6 +67,7 @@ impl Cluster {
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             node_dialer: None,
             limits: Limits::default(),
+            audit: None,
             user_roles: user_roles(),
         };
         let server = Server::new(config, store.clone()).await.unwrap();

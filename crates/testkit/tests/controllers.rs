@@ -49,6 +49,7 @@ impl Cluster {
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             node_dialer: Some(commands.dialer()),
             limits: Limits::default(),
+            audit: None,
             user_roles: testkit::user_roles(),
         };
         let server = Server::new(config, store).await.unwrap();

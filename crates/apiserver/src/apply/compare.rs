@@ -22,13 +22,17 @@ impl<'a> Changes<'a> {
     }
 
     /// Without the paths of some fields.
-    pub fn without(&self, fields: &Set<'a>) -> Self {
-        Self { changed: self.changed.difference(fields), removed: self.removed.difference(fields) }
+    pub fn without(mut self, fields: &Set<'_>) -> Self {
+        self.changed.subtract(fields);
+        self.removed.subtract(fields);
+        self
     }
 
     /// Without some fields and all that is in them.
-    pub fn outside(&self, fields: &Set<'a>) -> Self {
-        Self { changed: self.changed.outside(fields), removed: self.removed.outside(fields) }
+    pub fn outside(mut self, fields: &Set<'_>) -> Self {
+        self.changed.leave_out(fields);
+        self.removed.leave_out(fields);
+        self
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,5 +1,7 @@
 //! The fields that a configuration names: what applying it lays claim to.
 
+use std::fmt;
+
 use super::items::{Children, items};
 use super::outline::{Json, Kind};
 use super::schema::Schema;
@@ -8,12 +10,28 @@ use super::set::{Choice, Element, Node, Set};
 /// The fields of a configuration, or what is wrong with it, in upstream's words.
 pub fn fields<'a>(configuration: Json<'a>, schema: Schema) -> Result<Set<'a>, Vec<String>> {
     let mut faults = Vec::new();
-    let set = inside(configuration, schema, "", &mut faults);
+    let set = inside(configuration, schema, &Trail::Root, &mut faults);
     if faults.is_empty() { Ok(set) } else { Err(faults) }
 }
 
+/// The way to a value: written out only when something is wrong there.
+#[derive(Clone, Copy)]
+enum Trail<'t> {
+    Root,
+    At(&'t Trail<'t>, &'t Element<'t>),
+}
+
+impl fmt::Display for Trail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::At(parent, element) => write!(f, "{parent}{element}"),
+        }
+    }
+}
+
 /// The claims inside a value that is not owned as a whole.
-fn inside<'a>(value: Json<'a>, schema: Schema, path: &str, faults: &mut Vec<String>) -> Set<'a> {
+fn inside<'a>(value: Json<'a>, schema: Schema, path: &Trail<'_>, faults: &mut Vec<String>) -> Set<'a> {
     let wanted = match schema {
         Schema::Object { .. } | Schema::Map(_) => (Kind::Object, "map"),
         Schema::Set | Schema::Keyed { .. } => (Kind::List, "list"),
@@ -48,10 +66,10 @@ fn claim<'a>(
     element: &Element<'a>,
     value: Json<'a>,
     schema: Schema,
-    path: &str,
+    path: &Trail<'_>,
     faults: &mut Vec<String>,
 ) -> Option<(Element<'a>, Node<'a>)> {
-    let path = format!("{path}{element}");
+    let path = Trail::At(path, element);
     let below = match element.choice {
         Choice::Field => match schema.child(&element.text) {
             Some(below) => below,
@@ -69,6 +87,6 @@ fn claim<'a>(
     Some((element.clone(), Node { member, children }))
 }
 
-fn shown(path: &str) -> &str {
-    if path.is_empty() { "." } else { path }
+fn shown(path: &Trail<'_>) -> String {
+    if matches!(path, Trail::Root) { ".".to_owned() } else { path.to_string() }
 }

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde_json::Value;
-
 use super::outline::{Json, Kind};
 use super::schema::Schema;
 use super::set::{Choice, Element};
@@ -45,18 +43,29 @@ fn item_element<'a>(item: Json<'a>, schema: Schema) -> Result<Element<'a>, Strin
         Kind::Null => return Err("associative list with keys may not have a null element".to_owned()),
         Kind::List | Kind::Scalar => return Err("associative list with keys may not have non-map elements".to_owned()),
     }
-    let mut text = String::from("{");
-    let mut names: Vec<_> = keys.split(',').collect();
-    names.sort_unstable();
-    for (index, name) in names.into_iter().enumerate() {
-        let value = item.get(name).map(Json::raw).or_else(|| Schema::key_default(name)).ok_or_else(|| {
-            format!("associative list with keys has an element that omits key field {name:?} (and doesn't have default value)")
-        })?;
-        let comma = if index > 0 { "," } else { "" };
-        text.push_str(&format!("{comma}\\\"{name}\\\":{}", escaped(value)));
+    let mut text = String::with_capacity(64);
+    text.push('{');
+    // Most have one key, which needs no order.
+    if keys.contains(',') {
+        let mut names: Vec<_> = keys.split(',').collect();
+        names.sort_unstable();
+        names.into_iter().try_for_each(|name| put_key(item, name, &mut text))?;
+    } else {
+        put_key(item, keys, &mut text)?;
     }
     text.push('}');
     Ok(Element { choice: Choice::Key, text: Cow::Owned(text) })
+}
+
+fn put_key(item: Json<'_>, name: &str, out: &mut String) -> Result<(), String> {
+    let value = item.get(name).map(Json::raw).or_else(|| Schema::key_default(name)).ok_or_else(|| {
+        format!("associative list with keys has an element that omits key field {name:?} (and doesn't have default value)")
+    })?;
+    out.push_str(if out.len() > 1 { r#",\""# } else { r#"\""# });
+    out.push_str(name);
+    out.push_str(r#"\":"#);
+    put_escaped(value, out);
+    Ok(())
 }
 
 /// JSON text as it stands inside a JSON string.
@@ -64,8 +73,23 @@ fn escaped(raw: &str) -> Cow<'_, str> {
     if !raw.contains(['"', '\\']) {
         return Cow::Borrowed(raw);
     }
-    let quoted = Value::from(raw).to_string();
-    Cow::Owned(quoted[1..quoted.len() - 1].to_owned())
+    let mut out = String::with_capacity(raw.len() + 8);
+    put_escaped(raw, &mut out);
+    Cow::Owned(out)
+}
+
+/// Compact JSON has no control characters of its own, so quotes and backslashes are all there is to escape.
+fn put_escaped(raw: &str, out: &mut String) {
+    for part in raw.split_inclusive(['"', '\\']) {
+        match part.as_bytes().last() {
+            Some(last @ (b'"' | b'\\')) => {
+                out.push_str(&part[..part.len() - 1]);
+                out.push('\\');
+                out.push(char::from(*last));
+            }
+            _ => out.push_str(part),
+        }
+    }
 }
 
 /// One child, or all that share its element: upstream's rules let some lists hold two items with the same key.

@@ -32,10 +32,9 @@ fn merge_both(live: Json<'_>, applied: Json<'_>, schema: Schema, out: &mut Strin
 }
 
 fn merge_objects(live: Json<'_>, applied: Json<'_>, schema: Schema, out: &mut String) {
-    let named: HashMap<_, _> = applied.children().collect();
-    let known: HashSet<_> = live.children().map(|(key, _)| key).collect();
-    let kept = live.children().map(|(key, value)| (key, Some(value), named.get(key).copied()));
-    let new = applied.children().filter(|(key, _)| !known.contains(key)).map(|(key, value)| (key, None, Some(value)));
+    let (named, known) = (Fields::of(applied), Fields::of(live));
+    let kept = live.children().map(|(key, value)| (key, Some(value), named.get(key)));
+    let new = applied.children().filter(|(key, _)| known.get(key).is_none()).map(|(key, value)| (key, None, Some(value)));
     out.push('{');
     for (index, (key, live, applied)) in kept.chain(new).enumerate() {
         out.push_str(if index > 0 { ",\"" } else { "\"" });
@@ -44,6 +43,30 @@ fn merge_objects(live: Json<'_>, applied: Json<'_>, schema: Schema, out: &mut St
         merge(live, applied, schema.child(key).unwrap_or(Schema::Leaf), out);
     }
     out.push('}');
+}
+
+/// From how many fields on they are found by hash.
+const MANY: usize = 16;
+
+/// The fields of an object, to be found by name.
+enum Fields<'a> {
+    Few(Vec<(&'a str, Json<'a>)>),
+    Many(HashMap<&'a str, Json<'a>>),
+}
+
+impl<'a> Fields<'a> {
+    fn of(object: Json<'a>) -> Self {
+        let fields: Vec<_> = object.children().collect();
+        if fields.len() < MANY { Self::Few(fields) } else { Self::Many(fields.into_iter().collect()) }
+    }
+
+    /// The last one of a name, as readers of JSON keep it.
+    fn get(&self, name: &str) -> Option<Json<'a>> {
+        match self {
+            Self::Few(fields) => fields.iter().rev().find(|(own, _)| *own == name).map(|(_, value)| *value),
+            Self::Many(fields) => fields.get(name).copied(),
+        }
+    }
 }
 
 fn merge_lists(live: Json<'_>, applied: Json<'_>, schema: Schema, out: &mut String) {

@@ -99,10 +99,11 @@ pub enum Refusal {
 /// Applies a configuration to an object as it is now; to `{}`, if there is none.
 pub fn apply<'a>(application: &'a Application<'a>, live: &'a Outline<'a>, mut owners: Owners<'a>) -> Result<Applied, Refusal> {
     let Application { claim: Claim { schema, owner, ignored, now }, configuration, force, allowed } = application;
-    let fields = fields::fields(configuration.root(), *schema).map_err(Refusal::Faults)?;
-    let fields = fields.outside(ignored).difference(unowned());
+    let mut fields = fields::fields(configuration.root(), *schema).map_err(Refusal::Faults)?;
+    fields.leave_out(ignored);
+    fields.subtract(unowned());
     let before = owners.take(owner);
-    let object = merged(application, live, before.as_ref(), &owners.all(&owner.api_version).union(&fields));
+    let object = merged(application, live, before.as_ref(), &owners, &fields);
     let broken = || Refusal::Faults(vec!["the merged object is no JSON".to_owned()]);
     let outline = Outline::of(&object).ok_or_else(broken)?;
     let managed = {
@@ -123,14 +124,15 @@ pub fn apply<'a>(application: &'a Application<'a>, live: &'a Outline<'a>, mut ow
 }
 
 /// The object with the configuration in it, and without what the manager no longer applies.
-fn merged(application: &Application<'_>, live: &Outline<'_>, before: Option<&Entry<'_>>, owned: &Set<'_>) -> String {
+fn merged(application: &Application<'_>, live: &Outline<'_>, before: Option<&Entry<'_>>, others: &Owners<'_>, fields: &Set<'_>) -> String {
     let Application { claim: Claim { schema, owner, .. }, configuration, .. } = application;
     let mut merged = String::new();
     merge::merge(Some(live.root()), Some(configuration.root()), *schema, &mut merged);
-    let before = before.filter(|entry| entry.owner.api_version == owner.api_version);
+    // Who applies all they applied before gives nothing up.
+    let before = before.filter(|entry| entry.owner.api_version == owner.api_version && !entry.fields.is_within(fields));
     let (Some(before), Some(outline)) = (before, Outline::of(&merged)) else { return merged };
     let mut pruned = String::with_capacity(merged.len());
-    prune::prune(outline.root(), *schema, &before.fields, owned, &mut pruned);
+    prune::prune(outline.root(), *schema, &before.fields, &others.all(&owner.api_version).union(fields), &mut pruned);
     pruned
 }
 

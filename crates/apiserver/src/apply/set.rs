@@ -148,6 +148,51 @@ impl<'a> Set<'a> {
         })
     }
 
+    /// The same as [`Set::difference`], in place.
+    pub fn subtract(&mut self, other: &Set<'_>) {
+        self.at_shared(other, |own, other| {
+            own.member &= !other.member;
+            own.children.subtract(&other.children);
+        });
+    }
+
+    /// The same as [`Set::outside`], in place.
+    pub fn leave_out(&mut self, other: &Set<'_>) {
+        self.at_shared(other, |own, other| match other.member {
+            true => *own = Node::default(),
+            false => own.children.leave_out(&other.children),
+        });
+    }
+
+    /// Changes what the set says about the elements of another; what is empty then goes.
+    fn at_shared(&mut self, other: &Set<'_>, change: impl Fn(&mut Node<'a>, &Node<'_>)) {
+        let mut emptied = false;
+        for (element, other) in &other.0 {
+            let order = |(own, _): &(Element<'_>, Node<'_>)| own.choice.cmp(&element.choice).then_with(|| own.text.cmp(&element.text));
+            if let Ok(found) = self.0.binary_search_by(order) {
+                change(&mut self.0[found].1, other);
+                emptied |= self.0[found].1.is_empty();
+            }
+        }
+        if emptied {
+            self.0.retain(|(_, node)| !node.is_empty());
+        }
+    }
+
+    /// Whether all its paths are the other's, too.
+    pub fn is_within(&self, other: &Self) -> bool {
+        let mut rest = &other.0[..];
+        self.0.iter().all(|(element, own)| {
+            // Both are sorted, so what was passed is not needed again.
+            let Some(place) = rest.iter().position(|(other, _)| other >= element).filter(|&place| rest[place].0 == *element) else {
+                return false;
+            };
+            let other = &rest[place].1;
+            rest = &rest[place + 1..];
+            (!own.member || other.member) && own.children.is_within(&other.children)
+        })
+    }
+
     /// Whether the two have a path in common.
     pub fn meets(&self, other: &Self) -> bool {
         let (few, many) = if self.0.len() <= other.0.len() { (self, other) } else { (other, self) };
@@ -260,6 +305,43 @@ mod tests {
         assert_eq!(with([LEFT, RIGHT], |left, right| left.union(right)), union);
         assert_eq!(with([LEFT, RIGHT], |left, right| left.intersection(right)), r#"{"f:a":{"f:y":{}}}"#);
         assert_eq!(with([LEFT, RIGHT], |left, right| left.difference(right)), r#"{"f:a":{".":{},"f:x":{}},"k:{\"name\":\"b\"}":{}}"#);
+    }
+
+    #[test]
+    fn in_place_is_the_same_as_anew() {
+        for right in [LEFT, RIGHT, "{}", r#"{"f:a":{}}"#, r#"{"f:a":{"f:x":{}}}"#, r#"{"k:{\"name\":\"b\"}":{}}"#] {
+            let changed = |change: for<'a, 'b> fn(&mut Set<'a>, &Set<'b>)| {
+                with([LEFT, right], move |left, right| {
+                    let mut left = left.clone();
+                    change(&mut left, right);
+                    left
+                })
+            };
+            assert_eq!(changed(|left, right| left.subtract(right)), with([LEFT, right], |left, right| left.difference(right)), "{right}");
+            assert_eq!(changed(|left, right| left.leave_out(right)), with([LEFT, right], |left, right| left.outside(right)), "{right}");
+        }
+    }
+
+    #[test]
+    fn a_set_is_within_another_if_that_has_all_its_paths() {
+        let within = |left: &str, right: &str| {
+            let outlines = [left, right].map(|text| Outline::of(text).unwrap());
+            let sets = outlines.each_ref().map(|outline| Set::read(outline.root()).unwrap());
+            sets[0].is_within(&sets[1])
+        };
+        for (left, right, expected) in [
+            ("{}", LEFT, true),
+            (LEFT, LEFT, true),
+            (r#"{"f:a":{"f:y":{}}}"#, LEFT, true),
+            (r#"{"f:a":{"f:y":{}}}"#, RIGHT, true),
+            (LEFT, RIGHT, false),
+            (r#"{"f:a":{}}"#, RIGHT, false),
+            (r#"{"f:b":{}}"#, LEFT, false),
+            (r#"{"k:{\"name\":\"b\"}":{"f:x":{}}}"#, LEFT, false),
+            (LEFT, "{}", false),
+        ] {
+            assert_eq!(within(left, right), expected, "{left} {right}");
+        }
     }
 
     #[test]

@@ -37,25 +37,29 @@ impl Authority {
         Self { store, node_rules: bootstrap::node_rules(), followed: Mutex::new(None) }
     }
 
-    /// Lets a request pass, or refuses it in upstream's words.
-    pub async fn authorize(&self, user: &Identity, route: &Route, method: &str, path: &str) -> Result<(), ApiError> {
+    /// Lets a request pass and says why, or refuses it in upstream's words.
+    pub async fn authorize(&self, user: &Identity, route: &Route, method: &str, path: &str) -> Result<String, ApiError> {
         if user.is_in(MASTERS) || matches!(route, Route::Health { .. }) {
-            return Ok(());
+            return Ok(String::new());
         }
         let ask = match route {
             Route::Object(call) => asked_of(call),
             Route::Review { review, namespace } => {
                 Ask::on("create", Asked { group: review.group, resource: review.plural, namespace, ..Asked::default() })
             }
-            _ => return self.check(user, &Ask { verb: &method.to_lowercase(), target: Target::Path(path) }).await,
+            _ => return self.reason(user, &Ask { verb: &method.to_lowercase(), target: Target::Path(path) }).await,
         };
-        self.check(user, &ask).await
+        self.reason(user, &ask).await
     }
 
     /// Lets someone do something, or refuses it in upstream's words.
     pub async fn check(&self, user: &Identity, ask: &Ask<'_>) -> Result<(), ApiError> {
+        self.reason(user, ask).await.map(drop)
+    }
+
+    async fn reason(&self, user: &Identity, ask: &Ask<'_>) -> Result<String, ApiError> {
         match self.decide(user.who(), ask).await? {
-            Decision::Allowed(_) => Ok(()),
+            Decision::Allowed(reason) => Ok(reason),
             Decision::Denied(reason) => Err(denied(user, ask, &reason)),
         }
     }

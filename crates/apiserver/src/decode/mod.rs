@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::error::ApiError;
 use crate::protobuf;
 use crate::query::FieldValidation;
+use crate::route::{Call, Route, Verb};
 
 mod mismatch;
 mod scan;
@@ -46,6 +47,24 @@ fn as_json<'a>(message: impl Fn() -> Option<&'static str>, headers: &HeaderMap, 
     }
 }
 
+/// What was sent, as JSON: for the record, not for use. `None` where there is nothing, or nothing that can be told as JSON.
+pub fn sent<'a>(route: &Route, headers: &HeaderMap, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let message = || match route {
+        Route::Object(Call { resource, subresource: None, verb: Verb::Create(_) | Verb::Update(_), .. }) => {
+            resource.codec.schema_name.strip_prefix("io.k8s.")
+        }
+        Route::Review { review, .. } => protobuf::name_of(review.kind),
+        _ => None,
+    };
+    match content_type.split(';').next().unwrap_or_default().trim() {
+        _ if body.is_empty() => None,
+        "application/apply-patch+yaml" => yaml::to_json(body).ok().map(Cow::Owned),
+        patch if patch.ends_with("-patch+json") => Some(Cow::Borrowed(body)),
+        _ => as_json(message, headers, body).ok(),
+    }
+}
+
 /// Reads JSON text as an object of the resource's kind.
 pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidation) -> Result<Decoded, ApiError> {
     let scan = scan::scan(resource, json)
@@ -69,11 +88,14 @@ pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidatio
 /// Reads a configuration that is to be applied: JSON, or YAML, which JSON is. Fields that are there twice are told.
 pub fn configuration(resource: &'static Resource, body: &[u8], validation: FieldValidation) -> Result<(Value, Vec<String>), ApiError> {
     let unreadable = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding YAML: {error}"));
-    let json = match serde_json::from_slice::<Value>(body) {
-        Ok(_) => Cow::Borrowed(body),
-        Err(_) => Cow::Owned(yaml::to_json(body).map_err(|error| unreadable(&error))?),
+    let (json, value) = match serde_json::from_slice::<Value>(body) {
+        Ok(value) => (Cow::Borrowed(body), value),
+        Err(_) => {
+            let json = yaml::to_json(body).map_err(|error| unreadable(&error))?;
+            let value = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
+            (Cow::Owned(json), value)
+        }
     };
-    let value: Value = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
     if !value.is_object() {
         return Err(unreadable(&"the configuration must be an object"));
     }

@@ -133,6 +133,30 @@ impl Node<'_> {
     }
 }
 
+/// From how many keys on they are found by hash.
+const MANY: usize = 16;
+
+/// The keys of an object so far.
+#[derive(Default)]
+struct Seen<'de> {
+    first: Vec<Cow<'de, str>>,
+    others: HashSet<Cow<'de, str>>,
+}
+
+impl<'de> Seen<'de> {
+    fn has(&self, key: &str) -> bool {
+        self.first.iter().any(|own| own == key) || self.others.contains(key)
+    }
+
+    fn keep(&mut self, key: Cow<'de, str>) {
+        if self.first.len() < MANY {
+            self.first.push(key);
+        } else {
+            self.others.insert(key);
+        }
+    }
+}
+
 /// Whether an object of this shape has no fields but those it declares.
 fn is_closed(shape: &Shape) -> bool {
     matches!(shape, Shape::Object(schema) if !schema.ends_with(".RawExtension") && !schema.ends_with(".FieldsV1"))
@@ -146,9 +170,9 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = HashSet::new();
+        let mut seen = Seen::default();
         while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
-            if seen.contains(&key) {
+            if seen.has(&key) {
                 self.fault("duplicate", &key);
             }
             let shape = match self.shape {
@@ -156,7 +180,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                 _ => self.child(&key),
             };
             map.next_value_seed(Node { shape, trail: &Trail::Field(self.trail, &key), scan: self.scan })?;
-            seen.insert(key);
+            seen.keep(key);
         }
         Ok(())
     }

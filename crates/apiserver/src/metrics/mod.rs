@@ -17,6 +17,7 @@ use crate::keys;
 use crate::respond::{self, Response};
 use crate::route::{Call, Route, Verb};
 
+mod flow;
 mod process;
 mod text;
 
@@ -208,6 +209,13 @@ impl Drop for Measured {
 pub async fn answer(shared: &Shared) -> Result<Response, ApiError> {
     let mut page = Page::default();
     requests(&shared.metrics, &mut page);
+    flow::tell(&shared.gate, &mut page);
+    if let Some(auditor) = &shared.config.audit {
+        let (events, errors) = auditor.counts.told();
+        page.single("apiserver_audit_event_total", "counter", "Records made for the audit log.", events as f64);
+        page.family("apiserver_audit_error_total", "counter", "Records that could not be written.");
+        page.sample("", &[("plugin", "log")], errors as f64);
+    }
     page.family("apiserver_storage_objects", "gauge", "Number of stored objects.");
     for row in RESOURCES.iter().filter(|row| std::ptr::eq(row.stored(), *row)) {
         let prefix = keys::collection(row, "");

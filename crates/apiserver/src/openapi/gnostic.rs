@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::protobuf::wire::{put_bytes, put_message, put_number};
+use protobuf::{put_bytes, put_message, put_number};
 
 /// The form's media type.
 pub const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";

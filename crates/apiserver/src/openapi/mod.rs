@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use http::header::{ACCEPT, CACHE_CONTROL};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use kinds::registry::RESOURCES;
+use kinds::reviews::{self, REVIEWS, Review};
 use kinds::{KUBERNETES_VERSION, Resource};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -25,8 +26,8 @@ mod v3;
 /// `/openapi/v3`: the documents there are.
 pub fn index() -> Response {
     let mut documents = Map::new();
-    for rows in group_versions() {
-        let path = document_path(rows[0].group, rows[0].version);
+    for group in groups() {
+        let path = document_path(group.group, group.version);
         documents.insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", hash(&path))}));
     }
     respond::value(StatusCode::OK, &json!({"paths": documents}))
@@ -34,14 +35,11 @@ pub fn index() -> Response {
 
 /// One group version's document. Who asks for it by its hash may keep it for ever.
 pub fn document(group: &str, version: &str, query: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let rows = rows(group, version);
-    if rows.is_empty() {
-        return Err(ApiError::NoPath);
-    }
+    let served = groups().into_iter().find(|served| (served.group, served.version) == (group, version)).ok_or(ApiError::NoPath)?;
     let hash = hash(&document_path(group, version));
     let mut response = match respond::is_known(headers, &hash) {
         true => respond::not_modified(),
-        false => respond::value(StatusCode::OK, &v3::document(&rows)),
+        false => respond::value(StatusCode::OK, &v3::document(&served)),
     };
     respond::tag(&mut response, &hash);
     if query.split('&').any(|pair| pair.strip_prefix("hash=") == Some(&hash)) {
@@ -65,20 +63,28 @@ pub fn whole(headers: &HeaderMap) -> Response {
     response
 }
 
-/// The rows of each group and version, in the registry's order.
-fn group_versions() -> Vec<Vec<&'static Resource>> {
-    let mut groups: Vec<Vec<&Resource>> = Vec::new();
-    for row in RESOURCES {
-        match groups.iter_mut().find(|rows| (rows[0].group, rows[0].version) == (row.group, row.version)) {
-            Some(rows) => rows.push(row),
-            None => groups.push(vec![row]),
-        }
-    }
-    groups
+/// What is served of a group in a version.
+struct Served {
+    group: &'static str,
+    version: &'static str,
+    /// In the registry's order.
+    rows: Vec<&'static Resource>,
+    reviews: Vec<&'static Review>,
 }
 
-fn rows(group: &str, version: &str) -> Vec<&'static Resource> {
-    RESOURCES.iter().filter(|row| row.group == group && row.version == version).collect()
+/// Everything that is served, by group and version.
+fn groups() -> Vec<Served> {
+    let mut groups: Vec<Served> = Vec::new();
+    let of_rows = RESOURCES.iter().map(|row| (row.group, row.version));
+    for (group, version) in of_rows.chain(REVIEWS.iter().map(|review| (review.group, reviews::VERSION))) {
+        if groups.iter().any(|served| (served.group, served.version) == (group, version)) {
+            continue;
+        }
+        let rows = RESOURCES.iter().filter(|row| (row.group, row.version) == (group, version)).collect();
+        let reviews = REVIEWS.iter().filter(|review| (review.group, reviews::VERSION) == (group, version)).collect();
+        groups.push(Served { group, version, rows, reviews });
+    }
+    groups
 }
 
 fn info() -> Value {

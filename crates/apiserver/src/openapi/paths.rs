@@ -1,8 +1,10 @@
 //! The paths of the resources and what can be done on each, in no version of OpenAPI yet.
 
-use kinds::Resource;
 use kinds::registry::Subresource;
+use kinds::reviews::{self, Review};
+use kinds::{Resource, Scope};
 
+use super::{Served, document_path};
 use crate::discovery::{response_kind, subresource_verbs};
 
 /// A parameter in the query: name, type, meaning.
@@ -113,24 +115,30 @@ fn words(group: &str) -> Vec<&str> {
     }
 }
 
-/// The paths of these resources, which are of one group and version.
-pub fn of(rows: &[&'static Resource]) -> Vec<Path> {
-    let Some(first) = rows.first() else { return Vec::new() };
-    let root = root(first);
+/// The paths of a group in a version.
+pub(super) fn of(served: &Served) -> Vec<Path> {
+    let Served { group, version, rows, reviews } = served;
+    let root = format!("/{}", document_path(group, version));
     let list = Operation {
+        method: "get",
+        action: "",
+        id: format!("get{}APIResources", prefix(group, version)),
+        tag: tag(group, version),
+        parameters: Vec::new(),
+        body: None,
         answer: Some(RESOURCE_LIST.to_owned()),
         kind: None,
-        id: format!("get{}APIResources", prefix(first)),
-        ..operation(first, "get", "", "")
     };
     let mut paths = vec![Path { path: format!("{root}/"), operations: vec![list] }];
+    paths.extend(reviews.iter().map(|review| on_review(&root, review)));
     for row in rows {
         let collection = match row.is_namespaced() {
             true => format!("{root}/namespaces/{{namespace}}/{}", row.plural),
             false => format!("{root}/{}", row.plural),
         };
         if row.is_namespaced() {
-            let everywhere = Operation { id: format!("list{}{}ForAllNamespaces", prefix(row), row.kind), ..self::list(row) };
+            let everywhere =
+                Operation { id: format!("list{}{}ForAllNamespaces", prefix(row.group, row.version), row.kind), ..self::list(row) };
             paths.push(Path { path: format!("{root}/{}", row.plural), operations: vec![everywhere] });
         }
         let object = format!("{collection}/{{name}}");
@@ -143,16 +151,34 @@ pub fn of(rows: &[&'static Resource]) -> Vec<Path> {
     paths
 }
 
-fn root(row: &Resource) -> String {
-    match row.group {
-        "" => format!("/api/{}", row.version),
-        group => format!("/apis/{group}/{}", row.version),
-    }
+/// A review is asked by creating it, and answered at once.
+fn on_review(root: &str, review: &'static Review) -> Path {
+    let kind = (review.group, reviews::VERSION, review.kind);
+    let (place, namespaced) = match review.scope {
+        Scope::Cluster => ("", ""),
+        Scope::Namespaced => ("/namespaces/{namespace}", "Namespaced"),
+    };
+    let ask = Operation {
+        method: "post",
+        action: "post",
+        id: format!("create{}{namespaced}{}", prefix(review.group, reviews::VERSION), review.kind),
+        tag: tag(review.group, reviews::VERSION),
+        parameters: WRITE.to_vec(),
+        body: Some((OBJECT, schema_of(kind))),
+        answer: Some(schema_of(kind)),
+        kind: Some(kind),
+    };
+    Path { path: format!("{root}{place}/{}", review.plural), operations: vec![ask] }
 }
 
 /// `CoreV1`, `AppsV1`.
-fn prefix(row: &Resource) -> String {
-    words(row.group).into_iter().chain([row.version]).map(capitalized).collect()
+fn prefix(group: &'static str, version: &'static str) -> String {
+    words(group).into_iter().chain([version]).map(capitalized).collect()
+}
+
+/// `core_v1`, `apps_v1`.
+fn tag(group: &str, version: &str) -> String {
+    format!("{}_{version}", words(group).join("_"))
 }
 
 fn capitalized(word: &str) -> String {
@@ -172,8 +198,8 @@ fn operation(row: &Resource, method: &'static str, action: &'static str, below: 
     Operation {
         method,
         action,
-        id: format!("{done}{}{namespaced}{}{}", prefix(row), row.kind, capitalized(below)),
-        tag: format!("{}_{}", words(row.group).join("_"), row.version),
+        id: format!("{done}{}{namespaced}{}{}", prefix(row.group, row.version), row.kind, capitalized(below)),
+        tag: tag(row.group, row.version),
         parameters: Vec::new(),
         body: None,
         answer: Some(row.codec.schema_name.to_owned()),

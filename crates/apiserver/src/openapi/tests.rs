@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::protobuf::wire::{Fields, Wire};
+use protobuf::{Fields, Wire};
 
 fn references(document: &Value) -> Vec<String> {
     let text = document.to_string();
@@ -10,22 +10,33 @@ fn references(document: &Value) -> Vec<String> {
 
 #[test]
 fn every_reference_leads_somewhere_and_every_kind_is_marked() {
-    for rows in group_versions() {
-        let document = v3::document(&rows);
+    for served in groups() {
+        let document = v3::document(&served);
         let schemas = &document["components"]["schemas"];
         for reference in references(&document) {
             let name = reference.strip_prefix("#/components/schemas/").unwrap();
             assert!(schemas[name].is_object(), "{name}");
         }
-        for row in rows {
+        for row in served.rows {
             assert_eq!(schemas[row.codec.schema_name]["x-kubernetes-group-version-kind"][0]["kind"], row.kind);
         }
     }
 }
 
 #[test]
+fn a_number_or_text_is_a_choice_in_the_new_document_and_a_text_in_the_old() {
+    let name = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+    let core = groups().into_iter().find(|served| served.group.is_empty()).unwrap();
+    let new = v3::document(&core)["components"]["schemas"][name].clone();
+    assert_eq!((&new["type"], &new["oneOf"]), (&Value::Null, &json!([{"type": "integer"}, {"type": "string"}])));
+    assert_eq!(v2::document()["definitions"][name]["type"], "string");
+}
+
+#[test]
 fn merge_keys_parameters_and_subresources_are_told() {
-    let document = v3::document(&rows("", "v1"));
+    let served = groups();
+    let core = served.iter().find(|served| served.group.is_empty()).unwrap();
+    let document = v3::document(core);
     let spec = &document["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"];
     assert_eq!(spec["properties"]["containers"]["x-kubernetes-patch-merge-key"], "name");
     let paths = &document["paths"];
@@ -50,6 +61,23 @@ fn the_whole_document_has_a_path_for_everything_that_is_served_and_each_operatio
         let object = paths.keys().filter(|path| path.starts_with(&format!("/{}/", document_path(row.group, row.version))));
         let object: Vec<_> = object.filter(|path| path.contains(&format!("/{}/{{name}}", row.plural))).collect();
         assert_eq!(object.len(), 1 + row.subresources.len(), "{}", row.kind);
+    }
+    for (review, path) in REVIEWS.iter().zip([
+        "/apis/authentication.k8s.io/v1/tokenreviews",
+        "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+        "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+        "/apis/authorization.k8s.io/v1/namespaces/{namespace}/localsubjectaccessreviews",
+    ]) {
+        let schema = paths[path]["post"]["responses"]["200"]["schema"]["$ref"].as_str().unwrap();
+        let kinds = &document["definitions"][schema.strip_prefix("#/definitions/").unwrap()]["x-kubernetes-group-version-kind"];
+        assert_eq!(kinds, &json!([{"group": review.group, "version": "v1", "kind": review.kind}]));
+    }
+    for kind in ["policy.v1.Eviction", "autoscaling.v1.Scale", "authentication.v1.TokenRequest"] {
+        let schema = &document["definitions"][format!("io.k8s.api.{kind}")];
+        assert!(schema["properties"]["spec"].is_object() || schema["properties"]["deleteOptions"].is_object(), "{kind}");
+        assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], kind.rsplit('.').next().unwrap());
     }
     let operations = paths.values().flat_map(|path| path.as_object().unwrap().values());
     let mut ids: Vec<_> = operations.filter_map(|operation| operation["operationId"].as_str()).collect();

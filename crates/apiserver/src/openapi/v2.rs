@@ -4,14 +4,14 @@ use kinds::registry::RESOURCES;
 use serde_json::{Map, Value, json};
 
 use super::paths::{self, ANSWER, Operation, Path};
-use super::{group_versions, info, path_parameters, schemas};
+use super::{groups, info, path_parameters, schemas};
 
 /// Where schemas are in a document.
 const SCHEMAS: &str = "#/definitions/";
 
 /// The document.
 pub fn document() -> Value {
-    let paths: Vec<_> = group_versions().into_iter().flat_map(|rows| paths::of(&rows)).collect();
+    let paths: Vec<_> = groups().iter().flat_map(paths::of).collect();
     let rows: Vec<_> = RESOURCES.iter().collect();
     json!({
         "swagger": "2.0",

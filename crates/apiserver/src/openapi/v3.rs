@@ -1,25 +1,39 @@
 //! OpenAPI 3.0: a document for each group and version.
 
-use kinds::Resource;
 use serde_json::{Map, Value, json};
 
 use super::paths::{self, ANSWER, Operation, Path};
-use super::{info, path_parameters, schemas};
+use super::{Served, info, path_parameters, schemas};
 
 /// Where schemas are in a document.
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// The document of these resources, which are of one group and version.
-pub fn document(rows: &[&'static Resource]) -> Value {
-    let paths = paths::of(rows);
-    let mut schemas = schemas::of(rows, &paths, SCHEMAS);
+/// The document of a group in a version.
+pub(super) fn document(served: &Served) -> Value {
+    let paths = paths::of(served);
+    let mut schemas = schemas::of(&served.rows, &paths, SCHEMAS);
     schemas.values_mut().for_each(set_apart);
+    schemas.iter_mut().for_each(|(name, schema)| name_types(name, schema));
     json!({
         "openapi": "3.0.0",
         "info": info(),
         "paths": paths.iter().map(|path| (path.path.clone(), self::path(path))).collect::<Map<_, _>>(),
         "components": {"schemas": schemas},
     })
+}
+
+/// What may be a number or a text has no type here but a choice: where it is a type, clients that explain a field tell that instead
+/// of the name.
+fn name_types(name: &str, schema: &mut Value) {
+    let choice = match name.rsplit('.').next() {
+        Some("IntOrString") => ["integer", "string"],
+        Some("Quantity") => ["string", "number"],
+        _ => return,
+    };
+    if let Some(fields) = schema.as_object_mut() {
+        fields.remove("type");
+        fields.insert("oneOf".to_owned(), choice.iter().map(|of| json!({"type": of})).collect());
+    }
 }
 
 /// What stands beside a reference would be ignored in OpenAPI 3.0, so such references move into an `allOf`.

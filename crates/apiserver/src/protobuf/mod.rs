@@ -7,7 +7,8 @@ mod read;
 mod table;
 #[cfg(test)]
 mod tests;
-pub mod wire;
+#[cfg(test)]
+mod upstream;
 mod write;
 
 pub use read::to_json;

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::table::{Arity, Kind, Message, message};
-use super::wire::{Fields, Wire};
 use super::{DEPTH, MAGIC};
 use crate::error::ApiError;
+use protobuf::{Fields, Wire};
 
 /// The same object as JSON; `name` is the name of the expected kind's message.
 pub fn to_json(name: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {

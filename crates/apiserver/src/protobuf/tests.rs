@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::read::{read, time};
 use super::table::{Kind, message, names};
-use super::wire::{Fields, Wire, put_bytes};
 use super::{DEPTH, MAGIC, event, from_json, to_json};
+use protobuf::{Fields, Wire, put_bytes};
 
 fn bytes(number: u64, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();

@@ -12,8 +12,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::table::{Arity, Field, Kind, Message, message};
-use super::wire::{put_bytes, put_message, put_number};
 use super::{MAGIC, message_name};
+use protobuf::{put_bytes, put_message, put_number};
 
 #[derive(Deserialize)]
 struct TypeMeta<'a> {

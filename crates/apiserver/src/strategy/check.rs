@@ -85,22 +85,32 @@ pub(super) fn immutable<T: PartialEq + Serialize>(path: Path, new: &T, old: &T) 
 
 /// Whether two values mean the same: an empty list or text is as good as none.
 pub(super) fn same<T: PartialEq + Serialize>(one: &T, other: &T) -> bool {
-    one == other || meaning(shown(one)) == meaning(shown(other))
+    one == other || are_alike(&shown(one), &shown(other))
 }
 
-fn meaning(value: Value) -> Value {
-    let says_something = |value: &Value| match value {
+fn are_alike(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let in_other = |(key, value): (&String, &Value)| match other.get(key) {
+                Some(other) if says_something(other) => are_alike(value, other),
+                _ => !says_something(value),
+            };
+            let in_one = |key: &String| one.get(key).is_some_and(says_something);
+            one.iter().all(in_other) && other.iter().all(|(key, value)| !says_something(value) || in_one(key))
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| are_alike(one, other))
+        }
+        _ => one == other,
+    }
+}
+
+fn says_something(value: &Value) -> bool {
+    match value {
         Value::Null => false,
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
         _ => true,
-    };
-    match value {
-        Value::Object(map) => {
-            map.into_iter().filter(|(_, value)| says_something(value)).map(|(key, value)| (key, meaning(value))).collect()
-        }
-        Value::Array(items) => items.into_iter().map(meaning).collect(),
-        other => other,
     }
 }
 

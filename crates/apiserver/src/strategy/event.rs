@@ -10,6 +10,22 @@ use crate::field::{FieldError, Path};
 const NAMESPACE_OF_CLUSTER_OBJECTS: [&str; 2] = ["default", "kube-system"];
 /// Characters of a note.
 const MAX_NOTE: usize = 1024;
+/// What never changes in an `events.k8s.io` Event. What happens again is told in its series.
+const FIXED: [&str; 13] = [
+    "regarding",
+    "related",
+    "reason",
+    "note",
+    "type",
+    "action",
+    "eventTime",
+    "reportingController",
+    "reportingInstance",
+    "deprecatedSource",
+    "deprecatedFirstTimestamp",
+    "deprecatedLastTimestamp",
+    "deprecatedCount",
+];
 
 /// The rules of core Events.
 pub(super) struct Events;
@@ -48,6 +64,13 @@ impl Strategy for NewEvents {
         }
         errors
     }
+
+    fn validate_update(&self, event: &EventsEvent, old: &EventsEvent) -> Vec<FieldError> {
+        let mut errors = self.validate(event);
+        let (new, old) = (check::shown(event), check::shown(old));
+        errors.extend(FIXED.into_iter().filter_map(|field| check::immutable(Path::new(field), &new[field], &old[field])));
+        errors
+    }
 }
 
 fn about(object: &ObjectReference, namespace: &str, path: Path) -> Option<FieldError> {
@@ -55,5 +78,33 @@ fn about(object: &ObjectReference, namespace: &str, path: Path) -> Option<FieldE
         None if NAMESPACE_OF_CLUSTER_OBJECTS.contains(&namespace) => None,
         Some(other) if other == namespace => None,
         other => Some(FieldError::invalid(path, other.unwrap_or_default(), "does not match event.namespace")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn refused(change: Value) -> Vec<String> {
+        let event = |change: Value| -> EventsEvent {
+            let mut event = json!({
+                "metadata": {"name": "e", "namespace": "default"}, "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
+                "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "a", "reportingInstance": "b",
+                "action": "c", "reason": "d", "type": "Normal", "note": "e"});
+            event.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            serde_json::from_value(event).unwrap()
+        };
+        let errors = NewEvents.validate_update(&event(change), &event(json!({})));
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn of_a_new_event_only_the_series_and_the_metadata_change() {
+        let series = json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"});
+        assert_eq!(refused(json!({"series": series, "metadata": {"name": "e", "namespace": "default", "labels": {"a": "b"}}})), [""; 0]);
+        assert_eq!(refused(json!({"note": "other"})), ["note: Invalid value: \"other\": field is immutable"]);
+        assert_eq!(refused(json!({"regarding": {"kind": "Pod", "name": "q", "namespace": "default"}})).len(), 1);
     }
 }

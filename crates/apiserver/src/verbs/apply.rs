@@ -58,7 +58,7 @@ async fn may_create(context: &Context<'_>, call: &Call, options: &ApplyOptions) 
         verb: Verb::Create(options.write),
         query: Query::default(),
     };
-    context.shared.authority.authorize(context.user, &Route::Object(create), "POST", "").await
+    context.shared.authority.authorize(context.user, &Route::Object(create), "POST", "").await.map(drop)
 }
 
 /// A configuration as a client sends it.

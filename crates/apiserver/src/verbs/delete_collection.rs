@@ -1,7 +1,5 @@
 //! The end of all objects that are selected.
 
-use http::StatusCode;
-
 use super::form;
 use crate::context::Context;
 use crate::deletion;
@@ -32,5 +30,5 @@ pub(super) async fn run(
             Err(error) => return Err(error),
         }
     }
-    Ok(respond::json(StatusCode::OK, present::list(resource, &listed.items, &listed.head, form)?))
+    Ok(respond::sent(present::list(resource, listed.items, &listed.head, form)?))
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Preconditions};
 use kinds::{Object, registry};
+use serde_json::Value;
 use store::{Change, CommitError, Expected, Range};
 
 use super::{success, target};
@@ -51,17 +52,7 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: WriteOption
 }
 
 fn read<'a>(context: &Context<'_>, call: &'a Call, options: WriteOptions, body: &[u8]) -> Result<Wish<'a>, ApiError> {
-    let wish: serde_json::Value = decode::plain_json("Eviction", context.headers, body)?;
-    let said = |field: &str| wish.get(field).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-    let (version, kind) = (said("apiVersion"), said("kind"));
-    if version.as_deref().is_some_and(|version| !VERSIONS.contains(&version)) || kind.as_deref().is_some_and(|kind| kind != "Eviction") {
-        let (version, kind) = (version.unwrap_or_default(), kind.unwrap_or_default());
-        return Err(ApiError::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as an Eviction: it must be an Eviction of policy/v1"
-        )));
-    }
-    let Eviction { metadata, delete_options } = serde_json::from_value(wish)
-        .map_err(|error| ApiError::bad_request(format!("Eviction in version \"v1\" cannot be handled as an Eviction: json: {error}")))?;
+    let Eviction { metadata, delete_options } = eviction(decode::plain_json("Eviction", context.headers, body)?)?;
     if metadata.name.as_deref().is_some_and(|name| name != call.name) {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
@@ -69,6 +60,23 @@ fn read<'a>(context: &Context<'_>, call: &'a Call, options: WriteOptions, body: 
     deletion::check_policy(&delete)?;
     let dry_run = query::dry_run(delete.dry_run.iter().flatten().map(String::as_str), "DeleteOptions")? || options.dry_run;
     Ok(Wish { call, options: delete, dry_run })
+}
+
+/// Reads a wish of any of the versions.
+fn eviction(mut wish: Value) -> Result<Eviction, ApiError> {
+    let said = |field: &str| wish.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let (version, kind) = (said("apiVersion"), said("kind"));
+    if version.as_deref().is_some_and(|version| !VERSIONS.contains(&version)) || kind.as_deref().is_some_and(|kind| kind != "Eviction") {
+        let (version, kind) = (version.unwrap_or_default(), kind.unwrap_or_default());
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as an Eviction: it must be an Eviction of policy/v1"
+        )));
+    }
+    if let (Some(fields), true) = (wish.as_object_mut(), version.is_some()) {
+        fields.insert("apiVersion".to_owned(), VERSIONS[0].into());
+    }
+    serde_json::from_value(wish)
+        .map_err(|error| ApiError::bad_request(format!("Eviction in version \"v1\" cannot be handled as an Eviction: json: {error}")))
 }
 
 async fn attempt(context: &Context<'_>, wish: &Wish<'_>, current: &Current) -> Result<Attempt, ApiError> {
@@ -164,4 +172,22 @@ async fn delete(context: &Context<'_>, wish: &Wish<'_>, pod: &Pod, unchanged: bo
         }
     };
     deletion::delete_after(context, target(context, wish.call, wish.dry_run), &options, explain).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn evictions_of_older_clients_say_the_same() {
+        for version in VERSIONS {
+            let wish = json!({"apiVersion": version, "kind": "Eviction", "metadata": {"name": "web-0"}});
+            assert_eq!(eviction(wish).unwrap().metadata.name.as_deref(), Some("web-0"));
+        }
+        for wish in [json!({"apiVersion": "policy/v2", "kind": "Eviction"}), json!({"apiVersion": "policy/v1", "kind": "Pod"}), json!([])] {
+            assert!(eviction(wish).is_err());
+        }
+    }
 }

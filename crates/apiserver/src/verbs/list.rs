@@ -1,7 +1,5 @@
 //! A collection, or a page of it.
 
-use http::StatusCode;
-
 use super::form;
 use crate::context::Context;
 use crate::error::ApiError;
@@ -13,5 +11,5 @@ use crate::{list, present};
 pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ListOptions) -> Result<Response, ApiError> {
     let form = form(context, call)?;
     let listed = list::list(&*context.shared.store, call.resource, &call.namespace, options).await?;
-    Ok(respond::json(StatusCode::OK, present::list(call.resource, &listed.items, &listed.head, form)?))
+    Ok(respond::sent(present::list(call.resource, listed.items, &listed.head, form)?))
 }

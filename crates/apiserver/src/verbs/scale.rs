@@ -7,13 +7,14 @@ use kinds::{Object, Selector};
 use serde_json::{Value, json};
 
 use super::apply::Configuration;
-use super::target;
+use super::{form, target};
 use crate::context::Context;
 use crate::decode::{self, Decoded};
 use crate::document;
 use crate::error::ApiError;
 use crate::field::{FieldError, Path};
 use crate::patch::{self, PatchType};
+use crate::present;
 use crate::query::{ApplyOptions, FieldValidation, WriteOptions};
 use crate::respond::{self, Response};
 use crate::route::Call;
@@ -25,7 +26,10 @@ const SCALE_VERSION: &str = "autoscaling/v1";
 
 pub(super) async fn get(context: &Context<'_>, call: &Call) -> Result<Response, ApiError> {
     let current = stored::current(&*context.shared.store, call.resource, &call.namespace, &call.name).await?;
-    Ok(respond::value(StatusCode::OK, &scale_of(&*current.object)?))
+    Ok(match present::scale(call.resource, current.entry.document.json(), form(context, call)?)? {
+        Some(table) => respond::json(StatusCode::OK, table),
+        None => respond::value(StatusCode::OK, &scale_of(&*current.object)?),
+    })
 }
 
 pub(super) async fn update(context: &Context<'_>, call: &Call, options: WriteOptions, body: &[u8]) -> Result<Response, ApiError> {

@@ -56,6 +56,7 @@ impl Harness {
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             node_dialer: None,
             limits: Limits::default(),
+            audit: None,
             user_roles: Vec::new(),
         };
         tell(&mut config, &mut options);

@@ -249,3 +249,70 @@ async fn labels_that_come_later_tell_of_the_pods_that_violate_them() {
         "metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must be one of privileged, baseline, restricted";
     assert_eq!((code, message.contains(expected)), (422, true), "{message}");
 }
+
+const EVENTS: &str = "/api/v1/namespaces/default/events";
+
+async fn event_names(harness: &Harness) -> Vec<String> {
+    let list = harness.get(EVENTS).await.json();
+    list["items"].as_array().unwrap().iter().map(|event| event["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn events(harness: &Harness, names: &[&str]) {
+    for name in names {
+        let about = json!({"kind": "Pod", "name": "p", "namespace": "default"});
+        harness.ok("POST", EVENTS, json!({"metadata": {"name": name}, "involvedObject": about, "reason": "R", "type": "Normal"})).await;
+    }
+}
+
+#[tokio::test]
+async fn of_too_many_events_the_oldest_go() {
+    let harness = Harness::with(|config, _| config.limits.events = 2).await;
+    events(&harness, &["a", "b"]).await;
+    // What is written again is young again.
+    harness.ok("PATCH", &format!("{EVENTS}/a"), json!({"count": 2})).await;
+    events(&harness, &["c"]).await;
+    while event_names(&harness).await.len() > 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(event_names(&harness).await, ["a", "c"]);
+}
+
+#[tokio::test]
+async fn events_go_when_their_time_is_over() {
+    let harness = Harness::with(|config, _| config.limits.event_time = std::time::Duration::from_millis(20)).await;
+    events(&harness, &["a", "b"]).await;
+    while !event_names(&harness).await.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn each_bound_of_one_request_has_its_code_and_reason() {
+    let harness = Harness::new().await;
+    harness.config_map("a", json!({})).await;
+    let one = format!("{CONFIG_MAPS}/a");
+    let deep = format!("{}1{}", "{\"a\":".repeat(500), "}".repeat(500));
+    let bomb = (0..20).fold("a0: &a0 [x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
+        let alias = format!("*a{n}");
+        format!("{text}a{}: &a{} [{}]\n", n + 1, n + 1, [alias.as_str(); 8].join(","))
+    });
+    let nested = format!("{}1{}", "[".repeat(2000), "]".repeat(2000));
+    let tests = vec![json!({"op": "test", "path": "/data/k", "value": "v"}); 10_001];
+    let doubled: Vec<_> = (0..40).map(|n| json!({"op": "copy", "from": "/data", "path": format!("/data/k{n}")})).collect();
+    for (method, path, content_type, body, code, reason) in [
+        ("POST", CONFIG_MAPS, "application/json", "x".repeat((3 << 20) + 1), 413, "RequestEntityTooLarge"),
+        ("POST", CONFIG_MAPS, "application/json", deep.clone(), 400, "BadRequest"),
+        ("POST", CONFIG_MAPS, "application/yaml", bomb.clone(), 400, "BadRequest"),
+        ("POST", CONFIG_MAPS, "application/yaml", nested.clone(), 400, "BadRequest"),
+        ("PATCH", &one, "application/merge-patch+json", deep.clone(), 400, "BadRequest"),
+        ("PATCH", &one, "application/strategic-merge-patch+json", deep, 400, "BadRequest"),
+        ("PATCH", &format!("{one}?fieldManager=m"), "application/apply-patch+yaml", bomb, 400, "BadRequest"),
+        ("PATCH", &format!("{one}?fieldManager=m"), "application/apply-patch+yaml", nested, 400, "BadRequest"),
+        ("PATCH", &one, "application/json-patch+json", Value::from(tests).to_string(), 413, "RequestEntityTooLarge"),
+        ("PATCH", &one, "application/json-patch+json", Value::from(doubled).to_string(), 422, "Invalid"),
+    ] {
+        let answer = harness.ask(method, path, &[("content-type", content_type)], body).await;
+        let status = answer.json();
+        assert_eq!((answer.status.as_u16(), &status["reason"]), (code, &json!(reason)), "{content_type}: {status}");
+    }
+}

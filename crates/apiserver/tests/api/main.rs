@@ -3,6 +3,7 @@
 
 mod access;
 mod apply;
+mod audit;
 mod errors;
 mod evictions;
 mod harness;

@@ -53,12 +53,23 @@ impl Served {
     }
 
     async fn ask(&self, path: &str, http2: bool, admin: bool, token: Option<&str>) -> (u16, Value) {
-        let stream = self.connect(http2, admin).await;
         let mut request = http::Request::builder().uri(format!("https://kubernetes.default.svc{path}")).header("host", "kubernetes");
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let request = request.body(Full::new(Bytes::new())).unwrap();
+        let (status, _, body) = self.send(request.body(Full::new(Bytes::new())).unwrap(), http2, admin).await;
+        (status, body)
+    }
+
+    /// The code, after how long to come again, and the body.
+    async fn post(&self, path: &str, body: Value, token: &str) -> (u16, Option<String>, Value) {
+        let request = http::Request::builder().method("POST").uri(path).header("host", "kubernetes");
+        let request = request.header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
+        self.send(request.body(Full::new(body.to_string().into())).unwrap(), false, false).await
+    }
+
+    async fn send(&self, request: http::Request<Full<Bytes>>, http2: bool, admin: bool) -> (u16, Option<String>, Value) {
+        let stream = self.connect(http2, admin).await;
         let response = if http2 {
             let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
@@ -69,8 +80,9 @@ impl Served {
             sender.send_request(request).await.unwrap()
         };
         let status = response.status().as_u16();
+        let again = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap_or_default())
+        (status, again, serde_json::from_slice(&body).unwrap_or_default())
     }
 }
 
@@ -112,24 +124,110 @@ async fn a_token_lives_as_long_as_its_account() {
     assert_eq!(served.ask("/apis", false, false, Some(&token)).await.0, 401);
 }
 
+/// A service account of its own that may do everything, and its token.
+async fn account(harness: &Harness, name: &str) -> String {
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    harness.ok("POST", accounts, json!({"metadata": {"name": name}})).await;
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"});
+    let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": "default"});
+    let binding = json!({"metadata": {"name": name}, "roleRef": role, "subjects": [subject]});
+    harness.ok("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding).await;
+    let request = harness.ok("POST", &format!("{accounts}/{name}/token"), json!({"spec": {"expirationSeconds": 600}})).await;
+    request["status"]["token"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
-async fn a_server_that_is_full_asks_to_come_again_and_watches_have_room_of_their_own() {
-    let harness = Harness::with(|config, _| config.limits.requests = 1).await;
+async fn a_client_that_takes_all_it_may_waits_and_keeps_nobody_else_from_being_served() {
+    let harness = Harness::with(|config, _| {
+        (config.limits.mutating, config.limits.patience) = (8, std::time::Duration::from_millis(50));
+    })
+    .await;
     let served = Served::start(harness).await;
-    let mut body = served.connect(false, true).await;
-    // A request whose body never comes keeps its place.
-    use tokio::io::AsyncWriteExt;
-    body.write_all(b"POST /api/v1/namespaces HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+    let (greedy, modest) = (account(&served.harness, "greedy").await, account(&served.harness, "modest").await);
+    // Requests whose bodies never come keep their seats: two of eight are what one client may have.
+    let mut unfinished = Vec::new();
+    for _ in 0..2 {
+        use tokio::io::AsyncWriteExt;
+        let mut stream = served.connect(false, false).await;
+        let head = format!(
+            "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {greedy}\r\ncontent-length: 10\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        unfinished.push(stream);
+    }
+    let write = async |token: &str| {
+        let review = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        served.post(review, json!({"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1"}), token).await
+    };
     let refused = loop {
-        let (code, status) = served.ask("/api/v1/namespaces/default", false, true, None).await;
-        if code != 200 {
-            break (code, status);
+        let answer = write(&greedy).await;
+        if answer.0 != 201 {
+            break answer;
         }
     };
-    assert_eq!((refused.0, &refused.1["reason"]), (429, &json!("TooManyRequests")));
-    assert_eq!(served.ask("/api/v1/namespaces?watch=true&timeoutSeconds=1", false, true, None).await.0, 200);
-    drop(body);
-    while served.ask("/api/v1/namespaces/default", false, true, None).await.0 != 200 {}
+    assert_eq!((refused.0, &refused.2["reason"], refused.1.as_deref()), (429, &json!("TooManyRequests"), Some("1")));
+    assert_eq!(refused.2["details"]["retryAfterSeconds"], 1);
+    assert_eq!(write(&modest).await.0, 201);
+    // What only reads has seats of its own, and so have watches.
+    for path in ["/api/v1/namespaces/default", "/api/v1/namespaces?watch=true&timeoutSeconds=1"] {
+        assert_eq!(served.ask(path, false, false, Some(&greedy)).await.0, 200, "{path}");
+    }
+    let page = served.harness.get("/metrics").await.text();
+    let line =
+        "apiserver_flowcontrol_rejected_requests_total{priority_level=\"workload-low\",request_kind=\"mutating\",reason=\"time-out\"} 1";
+    assert!(page.lines().any(|own| own == line), "{page}");
+    drop(unfinished);
+    while write(&greedy).await.0 != 201 {}
+}
+
+#[tokio::test]
+async fn a_client_may_not_open_watches_without_end() {
+    let harness = Harness::with(|config, _| config.limits.streams = 8).await;
+    let served = Served::start(harness).await;
+    let (greedy, modest) = (account(&served.harness, "greedy").await, account(&served.harness, "modest").await);
+    let stream = served.connect(true, false).await;
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let watch = async |token: &str| {
+        let request =
+            http::Request::builder().uri("https://x/api/v1/namespaces?watch=true").header("authorization", format!("Bearer {token}"));
+        sender.clone().send_request(request.body(Full::new(Bytes::new())).unwrap()).await.unwrap()
+    };
+    let mut open = vec![watch(&greedy).await, watch(&greedy).await];
+    let refused = watch(&greedy).await;
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (429, &b"1"[..]));
+    open.push(watch(&modest).await);
+    assert!(open.iter().all(|watch| watch.status() == 200));
+    drop(open);
+    while watch(&greedy).await.status() != 200 {}
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_a_long_list_loses_it_and_its_connection() {
+    let harness = Harness::with(|config, _| config.limits.sending = std::time::Duration::from_millis(200)).await;
+    let served = Served::start(harness).await;
+    for number in 0..32 {
+        let object = json!({"metadata": {"name": format!("c-{number}")}, "data": {"text": "x".repeat(900 << 10)}});
+        served.harness.ok("POST", CONFIG_MAPS, object).await;
+    }
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut slow = served.connect(false, true).await;
+    slow.write_all(format!("GET {CONFIG_MAPS} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+    let taken = async || {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        let page = served.harness.get("/metrics").await.text();
+        page.lines().any(|line| {
+            line.ends_with("{priority_level=\"workload-high\",request_kind=\"readOnly\"} 1") && line.contains("executing_requests")
+        })
+    };
+    while !taken().await {}
+    let list = served.ask(CONFIG_MAPS, false, true, None).await;
+    assert_eq!((list.0, list.1["items"].as_array().unwrap().len()), (200, 32));
+    while taken().await {}
+    let mut got = Vec::new();
+    // Closed without a farewell of TLS, or cut off: it is not the whole in any case.
+    let _ = slow.read_to_end(&mut got).await;
+    assert!(got.len() < 28 << 20, "{}", got.len());
 }
 
 #[tokio::test]

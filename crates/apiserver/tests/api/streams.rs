@@ -113,6 +113,17 @@ async fn a_terminal_is_carried_both_ways() {
     stream.read_exact(&mut found).await.unwrap();
     assert_eq!(found, expected);
 
+    // The stream keeps its seat for as long as it is there.
+    let open = async || {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let page = served.harness.get("/metrics").await.text();
+        let kind = "executing_seats{priority_level=\"workload-high\",request_kind=\"longRunning\"} ";
+        page.lines().find_map(|line| Some(line.split_once(kind)?.1.to_owned())).unwrap()
+    };
+    assert_eq!(open().await, "1");
+    drop(stream);
+    while open().await != "0" {}
+
     let refused = ask("waiting/exec?command=sh").await;
     assert_eq!(refused.status(), 400);
     let body: Value = serde_json::from_slice(&refused.into_body().collect().await.unwrap().to_bytes()).unwrap();

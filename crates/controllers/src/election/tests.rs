@@ -53,8 +53,9 @@ impl Stage {
             timing: Timing::of_lease(self.seconds),
         };
         let (working, place) = (Arc::clone(&self.working), Arc::clone(&given));
-        let work = move |client: Client, end: watch::Receiver<bool>| {
-            *place.lock().unwrap() = Some(client);
+        let own = client.clone();
+        let work = move |fence: Fence, end: watch::Receiver<bool>| {
+            *place.lock().unwrap() = Some(fence.around(own.clone()));
             labour(Arc::clone(&working), end)
         };
         let told = move |news| tell.send_modify(|all: &mut Vec<News>| all.push(news));

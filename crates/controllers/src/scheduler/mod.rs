@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use events::{Recorder, Severity};
 use futures::FutureExt;
 use informer::{Change, Informer, Subscription, Watched};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -23,7 +24,6 @@ use kube::{Client, ResourceExt};
 use plan::schedule::{Cluster, Storage, Unschedulable, VolumeDemand, VolumeObstacle, place, volume_demand};
 use tokio::task::JoinSet;
 
-use crate::events::{Recorder, Severity};
 use crate::{Clock, Informers};
 use effects::{Effect, Finished};
 use pending::{Entry, Pending, Phase};
@@ -37,7 +37,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 /// Runs the scheduler until `shutdown`.
 pub async fn run(client: Client, informers: &Informers, shutdown: impl Future<Output = ()> + Send) {
-    let recorder = Recorder::start(client.clone(), "default-scheduler", Clock::default());
+    let recorder = crate::recorder(client.clone(), "default-scheduler", Clock::default());
     let mut scheduler = Scheduler {
         client,
         informers: informers.clone(),

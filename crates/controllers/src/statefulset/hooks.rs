@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use events::{Recorder, Severity};
 use informer::Informer;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -23,7 +24,6 @@ use tokio::time::timeout;
 
 use super::report::of_hook;
 use crate::Clock;
-use crate::events::{Recorder, Severity};
 use crate::exec::{self, Place};
 use crate::runtime::{WorkQueue, Writes, call};
 

@@ -1,12 +1,12 @@
 //! What users are told, in upstream's words.
 
+use events::Severity;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kinds::extensions::Malformed;
 use kinds::gate::Reason;
 use plan::statefulset::{Action, Mark, Plan, status_differs};
 
 use super::StatefulSets;
-use crate::events::Severity;
 use crate::runtime::ReconcileError;
 
 impl StatefulSets {

@@ -25,6 +25,7 @@ pub(crate) use network::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
 pub(crate) use pod::POD;
 pub(crate) use policy::{CREATED, PRIORITY_CLASS, RESOURCE_QUOTA};
 pub(crate) use storage::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
+pub use workload::SCALE;
 pub(crate) use workload::{CONTROLLER_REVISION, POD_DISRUPTION_BUDGET, STATEFUL_SET};
 
 /// One column of a Table.

@@ -33,6 +33,17 @@ pub(crate) const STATEFUL_SET: Printer = Printer {
     },
 };
 
+/// The scale of a set.
+pub const SCALE: Printer = Printer {
+    columns: &[NAME, Column::number("Desired", "How many pods are wanted."), Column::number("Available", "How many pods there are."), AGE],
+    cells: |object, now| {
+        let set: &StatefulSet = typed(object);
+        let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+        let there = set.status.as_ref().map_or(0, |status| status.replicas);
+        vec![name(&set.metadata), Value::from(wanted), Value::from(there), age(&set.metadata, now)]
+    },
+};
+
 pub(crate) const CONTROLLER_REVISION: Printer = Printer {
     columns: &[
         NAME,

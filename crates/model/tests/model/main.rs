@@ -12,7 +12,7 @@ use plan::statefulset::plan;
 const MOST_STATES: usize = 2_000_000;
 
 /// Stories that are small enough for a fault in every run of the tests.
-const WITH_A_FAULT: [&str; 9] = [
+const WITH_A_FAULT: [&str; 12] = [
     "rollout/",
     "shrink/",
     "blind/ordered/rolling/retain-delete/",
@@ -21,6 +21,9 @@ const WITH_A_FAULT: [&str; 9] = [
     "delete/",
     "start/ordered/",
     "gate/ordered/",
+    "paused/ordered/",
+    "roles/ordered/",
+    "in-place/ordered/",
     "update/ordered/rolling/",
 ];
 

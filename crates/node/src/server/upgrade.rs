@@ -14,7 +14,7 @@ use super::spdy::{self, Session};
 use super::{Body, RequestError, whole};
 
 /// The header in which SPDY's clients and servers agree on a protocol.
-const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
+pub(super) const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 /// A client's message is at most so long.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -67,7 +67,8 @@ pub(super) fn accept(request: &mut Request<Incoming>, offer: Offer) -> Result<Ac
     Ok(Accepted { chosen, upgrade: hyper::upgrade::on(request), response })
 }
 
-fn choose(headers: &HeaderMap, offer: Offer) -> Result<Chosen, RequestError> {
+/// The protocol that both sides know, by what the client offers.
+pub(super) fn choose(headers: &HeaderMap, offer: Offer) -> Result<Chosen, RequestError> {
     let asked = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let lines = |name: HeaderName| headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     if asked.eq_ignore_ascii_case("websocket") && headers.contains_key(header::SEC_WEBSOCKET_KEY) {

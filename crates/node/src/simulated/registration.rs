@@ -51,19 +51,20 @@ pub async fn register(client: &Client, options: &Options) -> Result<SimulatedNod
     let hosts = addresses.split_first(options.nodes).ok_or_else(too_small)?;
     let member = |(number, address)| Member { name: format!("{}-{number}", options.name_prefix), address };
     let members: Vec<_> = hosts.into_iter().enumerate().map(member).collect();
-    stream::iter(members.iter().map(|member| register_one(client, member))).buffer_unordered(CONCURRENCY).try_collect::<Vec<()>>().await?;
+    let registrations: Vec<_> = members.iter().cloned().map(|member| register_one(client.clone(), member)).collect();
+    stream::iter(registrations).buffer_unordered(CONCURRENCY).try_collect::<Vec<()>>().await?;
     Ok(SimulatedNodes { members, addresses })
 }
 
-async fn register_one(client: &Client, member: &Member) -> Result<(), RegisterError> {
+async fn register_one(client: Client, member: Member) -> Result<(), RegisterError> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let wanted = node(member, Timestamp::now());
+    let wanted = node(&member, Timestamp::now());
     let failed = |source| RegisterError::request(&member.name, source);
     match answered(nodes.create(&PostParams::default(), &wanted)).await {
         Err(error) if is_code(&error, 409) => reuse(&nodes, &member.name, &wanted).await?,
         other => drop(other.map_err(failed)?),
     }
-    lease::renew(client, member).await.map_err(failed)
+    lease::renew(&client, &member).await.map_err(failed)
 }
 
 async fn reuse(nodes: &Api<Node>, name: &str, wanted: &Node) -> Result<(), RegisterError> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use events::Severity::{Normal, Warning};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Api;
@@ -16,7 +17,6 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::Shared;
 use crate::error::OperationError;
-use crate::events::Severity::{Normal, Warning};
 use crate::operations::{self as operation, PreparedImage, StartInput};
 use crate::volumes::{self, Prepared};
 

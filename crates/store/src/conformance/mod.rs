@@ -5,6 +5,7 @@
 
 mod basics;
 mod chaos;
+mod guards;
 mod watches;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use basics::*;
 pub use chaos::*;
+pub use guards::*;
 pub use watches::*;
 
 use crate::{Change, CommitError, Draft, Entry, Event, Expected, Range, Revision, Store, Watch, WatchError, WatchMessage};
@@ -36,6 +38,8 @@ macro_rules! store_conformance {
             pages_of_a_range_agree_on_one_revision_whatever_happens_between,
             the_past_and_the_future_are_refused_by_name,
             concurrent_commits_to_one_key_succeed_one_at_a_time,
+            a_commit_under_a_guard_is_refused_when_another_came_first,
+            of_many_who_decide_on_the_same_state_one_commits_at_a_time,
             a_watch_tells_the_past_then_the_present,
             a_watch_keeps_to_its_prefix,
             an_event_tells_what_was_before,

@@ -12,7 +12,7 @@ use super::OpenError;
 use super::file::{self, Incomplete, Kind};
 use super::frame::{Draft, Next, Reader};
 use super::record::{self, Record, Records};
-use super::state::State;
+use crate::memory::State;
 use crate::{Entry, Revision};
 
 /// A frame is closed when it has this many bytes.

@@ -10,8 +10,8 @@ use super::frame::Draft as Frame;
 use super::log::apply;
 use super::record;
 use super::recovery::{Recovered, recover};
-use super::state::State;
 use super::{OpenError, Options};
+use crate::memory::State;
 use crate::{Draft, FIRST_REVISION, Revision};
 
 /// How far an edit can reach.
@@ -84,7 +84,7 @@ fn open(dir: &Path) -> Option<Content> {
     match recover(dir, &Options::default()) {
         Ok(Recovered { state, .. }) => Some(content(&state)),
         Err(OpenError::Corrupt { .. } | OpenError::Missing { .. }) => None,
-        Err(error @ (OpenError::Io { .. } | OpenError::Locked(_))) => panic!("{error}"),
+        Err(error @ (OpenError::Io { .. } | OpenError::Locked(_) | OpenError::NotEmpty(_))) => panic!("{error}"),
     }
 }
 
@@ -104,7 +104,8 @@ fn written(dir: &Path) -> (Vec<u8>, Vec<Content>) {
         let mut frame = Frame::new();
         record::encode_commit(frame.payload(), key, document.as_ref());
         bytes.extend_from_slice(frame.seal(state.next_revision().0, seed));
-        state.apply(key, document);
+        let revision = state.next_revision();
+        state.apply(key, revision, document);
         states.push(content(&state));
     }
     (bytes, states)

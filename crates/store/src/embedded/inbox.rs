@@ -5,13 +5,22 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::{Change, CommitError, Event, Expected, ReadError, Revision};
+use crate::{Change, CommitError, Event, Expected, Guard, ReadError, Revision};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub(super) enum Request {
-    Commit { key: Arc<str>, expected: Expected, change: Change, reply: oneshot::Sender<Result<Arc<Event>, CommitError>> },
-    Compact { before: Revision, reply: oneshot::Sender<Result<(), ReadError>> },
+    Commit {
+        key: Arc<str>,
+        expected: Expected,
+        change: Change,
+        guards: Vec<Guard>,
+        reply: oneshot::Sender<Result<Arc<Event>, CommitError>>,
+    },
+    Compact {
+        before: Revision,
+        reply: oneshot::Sender<Result<(), ReadError>>,
+    },
 }
 
 /// Why the writer wakes.

@@ -14,8 +14,8 @@ use super::OpenError;
 use super::file::{self, Incomplete, Kind};
 use super::frame::{self, Next, Reader};
 use super::record::{self, Record, Records};
-use super::state::State;
 use crate::Revision;
+use crate::memory::State;
 
 /// How much space is prepared at a time, in bytes.
 const AHEAD: usize = 1 << 20;
@@ -142,10 +142,10 @@ pub(super) fn apply(number: u64, payload: &[u8], state: &mut State) -> Result<()
         match record {
             Record::Put { key, gap, text } => {
                 let document = record::document(text, gap, state.next_revision()).ok_or("a document lacks its revision")?;
-                state.apply(key, Some(document));
+                state.apply(key, state.next_revision(), Some(document));
             }
             Record::Delete { key } => {
-                state.apply(key, None);
+                state.apply(key, state.next_revision(), None);
             }
             Record::Entry { .. } | Record::End { .. } => return Err("a record of a checkpoint is in a log"),
         }

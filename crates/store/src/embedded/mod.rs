@@ -16,12 +16,11 @@ mod file;
 mod frame;
 #[doc(hidden)]
 pub mod fuzz;
+mod import;
 mod inbox;
 mod log;
 mod record;
 mod recovery;
-mod state;
-mod watch;
 mod writer;
 
 use std::io;
@@ -35,10 +34,11 @@ use futures::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 
+pub use self::import::import;
 use self::inbox::{Inbox, Request};
-use self::watch::Hub;
+use crate::memory::Hub;
 use crate::{
-    Change, CommitError, Entry, Event, Expected, MAX_DOCUMENT, MAX_KEY, Page, Range, ReadError, Revision, Store, Watch, WatchError,
+    Change, CommitError, Entry, Event, Expected, Guard, Page, Range, ReadError, Revision, Store, Watch, WatchError, within_limits,
 };
 
 /// Commits that can wait for the writer at one time; further ones wait for their turn to wait.
@@ -80,6 +80,8 @@ pub enum OpenError {
     Corrupt { file: PathBuf, offset: u64, what: &'static str },
     #[error("the store is damaged: the commits after revision {after} are missing from {}; restore the directory from a backup", .dir.display())]
     Missing { dir: PathBuf, after: Revision },
+    #[error("{} holds something already; migrate into a directory that is empty or absent", .0.display())]
+    NotEmpty(PathBuf),
     #[error("cannot {doing} {}", .path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
 }
@@ -130,17 +132,6 @@ fn stopped() -> Arc<str> {
     Arc::from("its writer has stopped")
 }
 
-/// Refuses what the log could not hold.
-fn within_limits(key: &str, change: &Change) -> Result<(), CommitError> {
-    if key.len() > MAX_KEY {
-        return Err(CommitError::KeyTooLong { length: key.len() });
-    }
-    match change {
-        Change::Put(draft) if draft.json.len() > MAX_DOCUMENT => Err(CommitError::DocumentTooLarge { length: draft.json.len() }),
-        _ => Ok(()),
-    }
-}
-
 impl Store for Embedded {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(Option<Entry>, Revision), ReadError>> {
         async move {
@@ -154,11 +145,17 @@ impl Store for Embedded {
         async move { self.hub.state().page(range) }.boxed()
     }
 
-    fn commit<'a>(&'a self, key: &'a str, expected: Expected, change: Change) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
+    fn commit_guarded<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Expected,
+        change: Change,
+        guards: &'a [Guard],
+    ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
         async move {
             within_limits(key, &change)?;
-            let key = Arc::from(key);
-            self.ask(|reply| Request::Commit { key, expected, change, reply })
+            let (key, guards) = (Arc::from(key), guards.to_vec());
+            self.ask(|reply| Request::Commit { key, expected, change, guards, reply })
                 .await
                 .unwrap_or_else(|| Err(CommitError::Unavailable(stopped())))
         }
@@ -171,6 +168,10 @@ impl Store for Embedded {
 
     fn revision(&self) -> Revision {
         self.hub.state().revision()
+    }
+
+    fn newest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
+        async move { Ok(self.hub.state().revision()) }.boxed()
     }
 
     fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>> {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::file::{self, Kind};
 use super::log::Log;
-use super::state::State;
 use super::{OpenError, Options, checkpoint};
+use crate::memory::State;
 use crate::{FIRST_REVISION, Revision};
 
 /// An open directory: nobody else has it as long as the lock lives.
@@ -54,7 +54,8 @@ fn failed(doing: &'static str, path: &Path, source: std::io::Error) -> OpenError
     OpenError::Io { doing, path: path.to_owned(), source }
 }
 
-fn create(dir: &Path) -> Result<(), OpenError> {
+/// Makes the directory, private to its owner.
+pub(super) fn create(dir: &Path) -> Result<(), OpenError> {
     if dir.is_dir() {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! The writer: the only one who changes anything.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +13,9 @@ use tokio::sync::oneshot;
 use super::inbox::{Inbox, Request, Wake};
 use super::log::{AppendError, Log};
 use super::recovery::Recovered;
-use super::state::State;
-use super::watch::Hub;
 use super::{Options, checkpoint, frame, record};
-use crate::{Change, CommitError, Event, Expected, ReadError};
+use crate::memory::{Hub, State};
+use crate::{Change, CommitError, Event, Expected, Guard, ReadError, Revision};
 
 /// A frame is written when it has this many bytes, though more commits wait.
 const FRAME: usize = 4 << 20;
@@ -36,6 +36,7 @@ pub(super) fn spawn(
         log: recovered.log,
         state: recovered.state,
         draft: frame::Draft::new(),
+        guarded: HashMap::new(),
         failed: None,
         progress_due: None,
         checkpoint_at: options.checkpoint_bytes,
@@ -56,6 +57,8 @@ struct Writer {
     state: State,
     /// The frame being filled.
     draft: frame::Draft,
+    /// The last commit under each guard. After a frame that failed it may be one that never was, which does no harm.
+    guarded: HashMap<String, Revision>,
     /// Why nothing more can be committed.
     failed: Option<Arc<str>>,
     /// When watchers are to be told of progress.
@@ -97,8 +100,8 @@ impl Writer {
         let mut round = Round::default();
         for request in requests {
             match request {
-                Request::Commit { key, expected, change, reply } => {
-                    let outcome = self.commit(&key, expected, &change);
+                Request::Commit { key, expected, change, guards, reply } => {
+                    let outcome = self.commit(&key, expected, &change, &guards);
                     round.events.extend(outcome.as_ref().ok().cloned());
                     round.commits.push((reply, outcome));
                 }
@@ -112,7 +115,7 @@ impl Writer {
     }
 
     /// Checks a commit against the newest state and adds it to the frame.
-    fn commit(&mut self, key: &str, expected: Expected, change: &Change) -> Result<Arc<Event>, CommitError> {
+    fn commit(&mut self, key: &str, expected: Expected, change: &Change, guards: &[Guard]) -> Result<Arc<Event>, CommitError> {
         if let Some(reason) = &self.failed {
             return Err(CommitError::Unavailable(Arc::clone(reason)));
         }
@@ -121,9 +124,14 @@ impl Writer {
             Change::Delete => None,
         };
         self.state.check(key, expected, draft)?;
-        let document = draft.map(|draft| draft.at(self.state.next_revision()));
+        if guards.iter().any(|guard| self.guarded.get(&guard.slot).is_some_and(|last| *last > guard.since)) {
+            return Err(CommitError::Overtaken);
+        }
+        let revision = self.state.next_revision();
+        let document = draft.map(|draft| draft.at(revision));
         record::encode_commit(self.draft.payload(), key, document.as_ref());
-        Ok(self.state.apply(key, document))
+        self.guarded.extend(guards.iter().map(|guard| (guard.slot.clone(), revision)));
+        Ok(self.state.apply(key, revision, document))
     }
 
     /// Brings a round to disk, publishes it, and answers it. Refusals wait too: what they tell of may be in this very frame.

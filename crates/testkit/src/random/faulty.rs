@@ -11,7 +11,7 @@ use std::thread::Thread;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use store::{Change, CommitError, Entry, Event, Expected, Page, Range, ReadError, Revision, Store, Watch, WatchError, WatchMessage};
+use store::{Change, CommitError, Entry, Event, Expected, Guard, Page, Range, ReadError, Revision, Store, Watch, WatchError, WatchMessage};
 
 use super::Dice;
 
@@ -118,7 +118,13 @@ impl Store for Faulty {
         .boxed()
     }
 
-    fn commit<'a>(&'a self, key: &'a str, expected: Expected, change: Change) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
+    fn commit_guarded<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Expected,
+        change: Change,
+        guards: &'a [Guard],
+    ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
         async move {
             self.turn().await;
             if self.errs(Fault::LostWrite, 30) {
@@ -133,7 +139,7 @@ impl Store for Faulty {
                 _ => expected,
             };
             // In one step, for all others here: the order of commits is that of turns.
-            at_once(self.inner.commit(key, expected, change)).await
+            at_once(self.inner.commit_guarded(key, expected, change, guards)).await
         }
         .boxed()
     }
@@ -146,6 +152,10 @@ impl Store for Faulty {
 
     fn revision(&self) -> Revision {
         self.inner.revision()
+    }
+
+    fn newest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
+        self.inner.newest()
     }
 
     fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>> {

@@ -102,6 +102,7 @@ impl Machine {
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             node_dialer: None,
             limits,
+            audit: None,
             user_roles: Vec::new(),
         };
         let noted = self.record.note(|history| history.revisions.last().copied());

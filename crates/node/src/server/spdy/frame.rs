@@ -231,33 +231,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::server::spdy::fuzz::{decode, joined};
 
     fn decode_all(bytes: &[u8], step: usize) -> Result<Vec<Frame>, FrameError> {
-        let (mut decoder, mut received, mut frames) = (Decoder::default(), BytesMut::new(), Vec::new());
-        for piece in bytes.chunks(step.max(1)) {
-            received.extend_from_slice(piece);
-            while let Some(frame) = decoder.decode(&mut received)? {
-                frames.push(frame);
-            }
+        match decode(bytes, step) {
+            (frames, None) => Ok(frames),
+            (_, Some(error)) => Err(error),
         }
-        Ok(frames)
-    }
-
-    /// Puts the parts of a data frame together again.
-    fn joined(frames: Vec<Frame>) -> Vec<Frame> {
-        let mut whole: Vec<Frame> = Vec::new();
-        for frame in frames {
-            match (whole.last_mut(), frame) {
-                (Some(Frame::Data { stream, fin: fin @ false, bytes }), Frame::Data { stream: same, fin: ends, bytes: more })
-                    if *stream == same =>
-                {
-                    *bytes = [bytes.as_ref(), more.as_ref()].concat().into();
-                    *fin = ends;
-                }
-                (_, frame) => whole.push(frame),
-            }
-        }
-        whole
     }
 
     fn any_frame() -> impl Strategy<Value = Frame> {

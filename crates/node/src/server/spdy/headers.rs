@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_block_after_block(blocks in vec(vec(("[a-z]{0,9}", "\\PC{0,2000}"), 0..5), 1..40)) {
+        fn what_is_written_is_read_block_after_block(blocks in vec(vec(("[a-z]{0,9}", "\\PC{0,200}"), 0..5), 1..12)) {
             let (mut reader, mut writer) = (Reader::new(), Writer::default());
             for block in blocks {
                 let borrowed: Vec<(&str, &str)> = block.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

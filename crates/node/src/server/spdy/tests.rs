@@ -45,6 +45,20 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// So many bytes of a stream, in however many parts they come.
+    async fn hear_bytes(&mut self, from: u32, count: usize) -> Vec<u8> {
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            match self.hear().await {
+                Some(Frame::Data { stream, fin: false, bytes }) if stream == from => heard.extend_from_slice(&bytes),
+                other => panic!("no data: {other:?}"),
+            }
+        }
+        heard
+    }
+}
+
 /// Reads a stream to its end.
 async fn read(stream: &mut Stream) -> Vec<u8> {
     let mut all = Vec::new();
@@ -73,7 +87,7 @@ async fn streams_are_told_apart_and_end_each_for_itself() {
     // The other direction is open still.
     assert!(second.output.send(b"back").await);
     second.output.finish().await;
-    assert_eq!(peer.hear().await, Some(Frame::Data { stream: 3, fin: false, bytes: Bytes::from_static(b"back") }));
+    assert_eq!(peer.hear_bytes(3, 4).await, b"back");
     assert_eq!(peer.hear().await, Some(Frame::Data { stream: 3, fin: true, bytes: Bytes::new() }));
     assert!(!second.output.send(b"more").await);
 }
@@ -120,17 +134,12 @@ async fn windows_of_a_client_that_keeps_them_are_respected() {
     assert!(is_reply(peer.hear().await, 1));
     let stream = session.accept().await.unwrap();
     let sending = tokio::spawn(async move { stream.output.send(b"abcdefgh").await });
-    let mut received = Vec::new();
-    while received.len() < 4 {
-        let Some(Frame::Data { bytes, .. }) = peer.hear().await else { panic!("no data") };
-        received.extend_from_slice(&bytes);
-    }
-    assert_eq!(received, b"abcd");
+    assert_eq!(peer.hear_bytes(1, 4).await, b"abcd");
     // An answer to this comes before any data that should not have been sent.
     peer.say(Frame::Ping { id: 1 }).await;
     assert_eq!(peer.hear().await, Some(Frame::Ping { id: 1 }));
     peer.say(Frame::Window { stream: 1, credit: 100 }).await;
-    assert_eq!(peer.hear().await, Some(Frame::Data { stream: 1, fin: false, bytes: Bytes::from_static(b"efgh") }));
+    assert_eq!(peer.hear_bytes(1, 4).await, b"efgh");
     assert!(sending.await.unwrap());
     // And it is given credit for what it sends.
     peer.data(1, false, b"xyz").await;

@@ -10,16 +10,16 @@ use crate::{CommitError, Document, Draft, Entry, Event, Expected, Page, Range, R
 /// What an event costs beyond its texts, in bytes, roughly.
 const EVENT_OVERHEAD: usize = 256;
 
-pub(super) type Entries = OrdMap<Arc<str>, Arc<Entry>>;
+type Entries = OrdMap<Arc<str>, Arc<Entry>>;
 
 /// Everything at one revision.
 #[derive(Clone)]
-pub(super) struct State {
+pub(crate) struct State {
     entries: Entries,
     revision: Revision,
     /// The bytes of all keys and documents.
     live_bytes: u64,
-    /// The commits after `oldest`, one event for each revision.
+    /// The commits after `oldest`, one event for each. Revisions that did something elsewhere are left out.
     history: Vector<Arc<Event>>,
     history_bytes: usize,
     /// The oldest revision that can be read.
@@ -30,7 +30,7 @@ pub(super) struct State {
 
 impl State {
     /// Nothing, at a revision.
-    pub(super) fn at(revision: Revision) -> Self {
+    pub(crate) fn at(revision: Revision) -> Self {
         Self {
             entries: OrdMap::new(),
             revision,
@@ -44,36 +44,36 @@ impl State {
     }
 
     /// Bounds the history from now on.
-    pub(super) fn keep(&mut self, most_events: usize, most_bytes: usize) {
+    pub(crate) fn keep(&mut self, most_events: usize, most_bytes: usize) {
         (self.most_events, self.most_bytes) = (most_events, most_bytes);
     }
 
-    pub(super) fn revision(&self) -> Revision {
+    pub(crate) fn revision(&self) -> Revision {
         self.revision
     }
 
-    pub(super) fn next_revision(&self) -> Revision {
+    pub(crate) fn next_revision(&self) -> Revision {
         Revision(self.revision.0 + 1)
     }
 
-    pub(super) fn entries(&self) -> &Entries {
+    pub(crate) fn entries(&self) -> &OrdMap<Arc<str>, Arc<Entry>> {
         &self.entries
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) fn live_bytes(&self) -> u64 {
+    pub(crate) fn live_bytes(&self) -> u64 {
         self.live_bytes
     }
 
-    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries.get(key).map(Arc::as_ref)
     }
 
     /// Whether a commit finds what it expects.
-    pub(super) fn check(&self, key: &str, expected: Expected, draft: Option<&Draft>) -> Result<(), CommitError> {
+    pub(crate) fn check(&self, key: &str, expected: Expected, draft: Option<&Draft>) -> Result<(), CommitError> {
         let found = self.entry(key);
         let fits = match (expected, found) {
             (Expected::Absent, None) => draft.is_some(),
@@ -83,9 +83,9 @@ impl State {
         if fits { Ok(()) } else { Err(CommitError::Conflict(found.cloned().map(Box::new))) }
     }
 
-    /// Makes the next commit: the document, if any, carries the next revision.
-    pub(super) fn apply(&mut self, key: &str, document: Option<Document>) -> Arc<Event> {
-        self.revision = self.next_revision();
+    /// Makes a commit: the document, if any, carries its revision.
+    pub(crate) fn apply(&mut self, key: &str, revision: Revision, document: Option<Document>) -> Arc<Event> {
+        self.revision = revision;
         let previous = self.entries.get(key).cloned();
         let key = previous.as_ref().map_or_else(|| Arc::from(key), |entry| Arc::clone(&entry.key));
         if let Some(entry) = &previous {
@@ -101,8 +101,19 @@ impl State {
         event
     }
 
-    /// Puts back an entry of a checkpoint.
-    pub(super) fn restore(&mut self, entry: Entry) {
+    /// A revision has come that changed nothing here.
+    pub(crate) fn advance(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+    }
+
+    /// What a commit did, if it is remembered.
+    pub(crate) fn event_at(&self, revision: Revision) -> Option<&Arc<Event>> {
+        let place = self.history.binary_search_by(|event| event.revision.cmp(&revision)).ok()?;
+        self.history.get(place)
+    }
+
+    /// Puts an entry where it was at this revision.
+    pub(crate) fn restore(&mut self, entry: Entry) {
         self.insert(entry);
     }
 
@@ -127,25 +138,31 @@ impl State {
     }
 
     /// Forgets what happened before a revision.
-    pub(super) fn compact(&mut self, before: Revision) -> Result<(), ReadError> {
+    pub(crate) fn compact(&mut self, before: Revision) -> Result<(), ReadError> {
         if before > self.revision {
             return Err(ReadError::Future { wanted: before, newest: self.revision });
         }
-        while self.oldest < before {
+        while self.history.front().is_some_and(|event| event.revision <= before) {
             self.forget_one();
         }
+        self.oldest = self.oldest.max(before);
         Ok(())
     }
 
     /// The events after a revision; the oldest revision they could be given from when they are forgotten.
-    pub(super) fn events_after(&self, after: Revision) -> Result<Vector<Arc<Event>>, Revision> {
-        let known = after.0.checked_sub(self.oldest.0).ok_or(self.oldest)?;
-        let known = usize::try_from(known).unwrap_or(usize::MAX).min(self.history.len());
+    pub(crate) fn events_after(&self, after: Revision) -> Result<Vector<Arc<Event>>, Revision> {
+        if after < self.oldest {
+            return Err(self.oldest);
+        }
+        let known = match self.history.binary_search_by(|event| event.revision.cmp(&after)) {
+            Ok(place) => place + 1,
+            Err(place) => place,
+        };
         Ok(self.history.skip(known))
     }
 
     /// One page of a range.
-    pub(super) fn page(&self, range: Range<'_>) -> Result<Page, ReadError> {
+    pub(crate) fn page(&self, range: Range<'_>) -> Result<Page, ReadError> {
         let revision = range.at.unwrap_or(self.revision);
         if revision > self.revision {
             return Err(ReadError::Future { wanted: revision, newest: self.revision });

@@ -19,7 +19,7 @@ use crate::{Event, Revision, Watch, WatchError, WatchMessage};
 const STRETCH: usize = 1024;
 
 /// The published state and everyone who waits for the next.
-pub(super) struct Hub {
+pub(crate) struct Hub {
     published: ArcSwap<State>,
     watchers: Mutex<Watchers>,
     backlog: usize,
@@ -57,17 +57,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
-    pub(super) fn new(state: State, backlog: usize) -> Self {
+    pub(crate) fn new(state: State, backlog: usize) -> Self {
         Self { published: ArcSwap::from_pointee(state), watchers: Mutex::default(), backlog }
     }
 
     /// The newest published state.
-    pub(super) fn state(&self) -> Arc<State> {
+    pub(crate) fn state(&self) -> Arc<State> {
         self.published.load_full()
     }
 
     /// Makes a state visible and tells the events that led to it.
-    pub(super) fn publish(&self, state: State, events: &[Arc<Event>]) {
+    pub(crate) fn publish(&self, state: State, events: &[Arc<Event>]) {
         let mut watchers = lock(&self.watchers);
         self.published.store(Arc::new(state));
         if !events.is_empty() {
@@ -78,8 +78,17 @@ impl Hub {
         }
     }
 
+    /// Goes on from a state that is not what the events told so far lead to: all watchers are let go, and list again.
+    pub(crate) fn restart(&self, state: State) {
+        let mut watchers = lock(&self.watchers);
+        self.published.store(Arc::new(state));
+        for queue in std::mem::take(&mut watchers.by_prefix).into_values().flatten() {
+            queue.end(End::TooSlow);
+        }
+    }
+
     /// Tells all watchers how far they are. False when there are none.
-    pub(super) fn tell_progress(&self) -> bool {
+    pub(crate) fn tell_progress(&self) -> bool {
         let watchers = lock(&self.watchers);
         let revision = self.state().revision();
         for queue in watchers.by_prefix.values().flatten() {
@@ -90,7 +99,7 @@ impl Hub {
     }
 
     /// Ends all watches.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut watchers = lock(&self.watchers);
         watchers.closed = true;
         for queue in std::mem::take(&mut watchers.by_prefix).into_values().flatten() {
@@ -99,7 +108,7 @@ impl Hub {
     }
 
     /// Begins a watch.
-    pub(super) fn subscribe(self: Arc<Self>, prefix: &str, after: Revision) -> Result<Subscription, WatchError> {
+    pub(crate) fn subscribe(self: Arc<Self>, prefix: &str, after: Revision) -> Result<Subscription, WatchError> {
         let prefix: Arc<str> = Arc::from(prefix);
         let mut watchers = lock(&self.watchers);
         if watchers.closed {
@@ -160,8 +169,8 @@ impl Queue {
     }
 }
 
-/// A watch of the embedded store.
-pub(super) struct Subscription {
+/// A watch.
+pub(crate) struct Subscription {
     hub: Arc<Hub>,
     prefix: Arc<str>,
     /// What happened before the watch began and is still to be delivered.

@@ -1,4 +1,6 @@
-//! The encoding itself: numbered fields with integers or bytes in them.
+//! The encoding of protocol buffers itself: numbered fields with integers or bytes in them.
+//!
+//! What the fields mean is said where they are read and written: by the schemas of kinds in the API server, and in the client of etcd.
 
 /// One field as it stands on the wire.
 pub enum Wire<'a> {

@@ -1,0 +1,115 @@
+//! The file that records are written to, by a thread of its own, and the files that were full before it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::Counts;
+
+/// Where records are written, and how much of it is kept.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub path: PathBuf,
+    /// When a file is this long, in bytes, the next one begins.
+    pub size: u64,
+    /// How many full files are kept.
+    pub backups: u32,
+}
+
+/// The file that is written now.
+pub struct Log {
+    place: Place,
+    file: BufWriter<File>,
+    written: u64,
+}
+
+impl Log {
+    /// Goes on with a file, or begins it. Only its owner may read it.
+    pub fn open(place: Place) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&place.path)?;
+        let written = file.metadata()?.len();
+        Ok(Self { place, file: BufWriter::new(file), written })
+    }
+
+    /// Writes a line.
+    fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.written > 0 && self.written + line.len() as u64 > self.place.size {
+            self.turn()?;
+        }
+        self.written += line.len() as u64;
+        self.file.write_all(line)
+    }
+
+    /// Moves the full file away and begins the next.
+    fn turn(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        let Place { path, backups, .. } = &self.place;
+        for number in (1..*backups).rev() {
+            move_if_there(&numbered(path, number), &numbered(path, number + 1))?;
+        }
+        match backups {
+            0 => std::fs::remove_file(path)?,
+            _ => move_if_there(path, &numbered(path, 1))?,
+        }
+        *self = Self::open(self.place.clone())?;
+        Ok(())
+    }
+
+    /// Writes what comes until nobody can send any more. What can't be written is counted, and told in the program's own log.
+    pub fn run(mut self, mut lines: mpsc::Receiver<Bytes>, counts: &Counts) {
+        while let Some(line) = lines.blocking_recv() {
+            let mut written = self.line(&line);
+            while let (Ok(()), Ok(line)) = (&written, lines.try_recv()) {
+                written = self.line(&line);
+            }
+            if let Err(error) = written.and_then(|()| self.file.flush()) {
+                counts.failed();
+                tracing::error!(path = %self.place.path.display(), %error, "requests can't be put on record");
+            }
+        }
+    }
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+fn move_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn full_files_make_room_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let place = Place { path: path.clone(), size: 20, backups: 2 };
+        for number in 0..4 {
+            // Opened anew each time: what is there counts.
+            let mut log = Log::open(place.clone()).unwrap();
+            for part in ["a", "b"] {
+                log.line(format!("line-{number}-{part}\n").as_bytes()).unwrap();
+            }
+            log.file.flush().unwrap();
+        }
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!(read(&path), "line-3-a\nline-3-b\n");
+        assert_eq!([1, 2].map(|number| read(&numbered(&path, number))), ["line-2-a\nline-2-b\n", "line-1-a\nline-1-b\n"]);
+        assert!(!numbered(&path, 3).exists());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

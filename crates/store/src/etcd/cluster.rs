@@ -1,0 +1,267 @@
+//! The cluster as this process uses it: what is asked of it, and the watch that keeps the replica up to date.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::time::{sleep, timeout};
+
+use super::Options;
+use super::call::{CallError, OUT_OF_RANGE};
+use super::channel::{Channel, PATIENCE};
+use super::message::{
+    Condition, KeyValue, Number, Operation, RangeRequest, RangeResponse, TransactionResponse, WatchResponse, compaction, transaction, watch,
+};
+use super::place::{Numbering, Places};
+use super::replica::{Loaded, Replica};
+use super::turnstile::{Answer, Turnstile};
+use crate::{ReadError, Revision};
+
+/// Documents read at a time: even the largest are no more than 300 MB.
+const PAGE: Number = 100;
+/// How long the watch may take to tell what etcd has done. Where it takes longer, others may write to the same etcd.
+const DELAY: Duration = Duration::from_millis(50);
+/// Between attempts to watch.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How a store is reached.
+pub(super) struct Cluster {
+    pub(super) calls: Channel,
+    /// The watch has a connection of its own: what it carries is never in the way of an answer.
+    watches: Channel,
+    pub(super) places: Places,
+    pub(super) numbering: Numbering,
+    options: Options,
+    newest: Turnstile,
+    barrier: Turnstile,
+}
+
+/// Why the documents could not be read.
+#[derive(Debug)]
+pub(super) enum LoadError {
+    Call(CallError),
+    /// This key holds something else.
+    Foreign(String),
+}
+
+impl From<CallError> for LoadError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+/// Why following ended.
+enum Ended {
+    /// What comes next is forgotten.
+    Compacted,
+    /// The connection is gone, or the member can't go on.
+    Lost(CallError),
+    /// A key holds something else.
+    Foreign(String),
+}
+
+impl From<CallError> for Ended {
+    fn from(error: CallError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl Cluster {
+    pub(super) fn new(calls: Channel, watches: Channel, places: Places, numbering: Numbering, options: Options) -> Self {
+        Self { calls, watches, places, numbering, options, newest: Turnstile::default(), barrier: Turnstile::default() }
+    }
+
+    pub(super) async fn range(&self, request: RangeRequest<'_>) -> Result<RangeResponse, CallError> {
+        Ok(RangeResponse::read(&self.calls.ask("KV/Range", &request.encoded()).await?)?)
+    }
+
+    /// The newest change, and at least all that was answered before: etcd asks a majority of its members.
+    pub(super) async fn newest(&self) -> Answer {
+        let charter = self.places.charter();
+        let asked = self.range(RangeRequest { key: &charter, count_only: true, ..RangeRequest::default() });
+        let ask = asked.map(|answer| answer.map(|answer| answer.revision).map_err(|error| Arc::from(error.to_string())));
+        self.newest.pass(ask).await
+    }
+
+    /// Waits until the replica has all that was answered before.
+    pub(super) async fn catch_up(&self, replica: &Replica) -> Result<(), ReadError> {
+        replica.check()?;
+        let had = replica.applied();
+        let newest = self.numbering.revision(self.newest().await.map_err(ReadError::Unavailable)?);
+        if newest < had {
+            let reason =
+                format!("etcd has gone back from revision {had} to {newest}: was it restored from a backup? Start all servers again");
+            replica.give_up(&reason);
+        }
+        if timeout(DELAY, replica.reached(newest)).await.is_ok() {
+            return replica.check();
+        }
+        // Something of ours, after whatever others have written, must be told by the watch.
+        let barrier = self.numbering.revision(self.barrier().await.map_err(ReadError::Unavailable)?);
+        let late = |_| ReadError::Unavailable(format!("the watch of etcd has not come to revision {newest} in time").into());
+        timeout(PATIENCE, replica.reached(barrier)).await.map_err(late)?;
+        replica.check()
+    }
+
+    async fn barrier(&self) -> Answer {
+        let key = self.places.barrier();
+        let message = transaction(&[], &[Operation::Put(&key, b"")], &[]);
+        let ask = async {
+            let answer = self.calls.ask("KV/Txn", &message).await.and_then(|answer| Ok(TransactionResponse::read(&answer)?));
+            answer.map(|answer| answer.revision).map_err(|error| Arc::from(error.to_string()))
+        };
+        self.barrier.pass(ask).await
+    }
+
+    /// Writes a key where nothing is, and gives what is there then.
+    pub(super) async fn put_once(&self, key: &str, value: &[u8]) -> Result<RangeResponse, CallError> {
+        let message = transaction(&[(key, Condition::Absent)], &[Operation::Put(key, value)], &[]);
+        self.calls.ask("KV/Txn", &message).await?;
+        self.range(RangeRequest { key, ..RangeRequest::default() }).await
+    }
+
+    /// Reads all documents as of some time ago, as far back as etcd remembers and the history holds.
+    pub(super) async fn load(&self) -> Result<Loaded, LoadError> {
+        let newest = self.range(RangeRequest { key: &self.places.charter(), count_only: true, ..RangeRequest::default() }).await?;
+        let mut at = self.oldest(newest.revision).await?;
+        loop {
+            match self.load_at(at).await {
+                // Forgotten meanwhile.
+                Err(LoadError::Call(CallError::Refused { code: OUT_OF_RANGE, .. })) if at < newest.revision => at = newest.revision,
+                loaded => return loaded,
+            }
+        }
+    }
+
+    /// The oldest change, not too long ago, as of which the state can be read.
+    async fn oldest(&self, newest: Number) -> Result<Number, LoadError> {
+        let history = Number::try_from(self.options.history_events).unwrap_or(Number::MAX);
+        let (mut wanted, mut readable) = (newest.saturating_sub(history).max(self.numbering.begin), newest);
+        let mut tried = wanted;
+        while wanted < readable {
+            let request = RangeRequest { key: &self.places.charter(), count_only: true, revision: tried, ..RangeRequest::default() };
+            match self.range(request).await {
+                Ok(_) => readable = tried,
+                Err(CallError::Refused { code: OUT_OF_RANGE, .. }) => wanted = tried + 1,
+                Err(error) => return Err(error.into()),
+            }
+            tried = wanted + (readable - wanted) / 2;
+        }
+        Ok(readable)
+    }
+
+    async fn load_at(&self, at: Number) -> Result<Loaded, LoadError> {
+        let Options { history_events, history_bytes, .. } = self.options;
+        let mut loaded = Loaded::at(self.numbering.revision(at), history_events, history_bytes);
+        self.each_document(at, |found| {
+            loaded.take(&self.places, self.numbering, found).ok_or_else(|| LoadError::Foreign(found.key.clone()))
+        })
+        .await?;
+        Ok(loaded)
+    }
+
+    /// Gives each document as of a change, in the order of their keys.
+    pub(super) async fn each_document(
+        &self,
+        at: Number,
+        mut take: impl FnMut(&KeyValue) -> Result<(), LoadError>,
+    ) -> Result<(), LoadError> {
+        let (begin, end) = self.places.data();
+        let mut begin = begin.to_owned();
+        loop {
+            let request = RangeRequest { key: &begin, end: &end, limit: PAGE, revision: at, count_only: false };
+            let page = self.range(request).await?;
+            page.found.iter().try_for_each(&mut take)?;
+            match page.found.last() {
+                // The least key after the last one.
+                Some(last) if page.more => begin = format!("{}\0", last.key),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Keeps the replica up to date, for ever.
+    pub(super) async fn follow(&self, replica: &Replica) {
+        loop {
+            match self.follow_once(replica).await {
+                Ended::Lost(error) => {
+                    tracing::warn!("the watch of etcd broke; it goes on with the next member: {error}");
+                    self.watches.turn().await;
+                    sleep(PAUSE).await;
+                }
+                Ended::Compacted => {
+                    tracing::warn!("etcd has forgotten what came next; all is read again");
+                    match self.load().await {
+                        Ok(loaded) => replica.restart(loaded),
+                        Err(LoadError::Call(error)) => tracing::warn!("etcd can't be read; trying again: {error}"),
+                        Err(LoadError::Foreign(key)) => return replica.give_up(&foreign(&key)),
+                    }
+                }
+                Ended::Foreign(key) => return replica.give_up(&foreign(&key)),
+            }
+        }
+    }
+
+    async fn follow_once(&self, replica: &Replica) -> Ended {
+        match self.watch(replica).await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    async fn watch(&self, replica: &Replica) -> Result<std::convert::Infallible, Ended> {
+        let (begin, end) = self.places.all();
+        let from = self.numbering.known(replica.applied()) + 1;
+        let mut answers = self.watches.stream("Watch/Watch", &watch(begin, &end, from)).await?;
+        loop {
+            let broke_off = || CallError::Lost("the watch ended".to_owned());
+            let message = answers.next().await?.ok_or_else(broke_off)?;
+            let told = WatchResponse::read(&message).map_err(CallError::from)?;
+            if told.compacted > 0 {
+                return Err(Ended::Compacted);
+            }
+            if let Some(reason) = told.cancelled {
+                return Err(CallError::Lost(reason).into());
+            }
+            replica.take(&self.places, self.numbering, &told.events).map_err(Ended::Foreign)?;
+        }
+    }
+
+    /// Forgets, every so often, what was longer ago than that.
+    pub(super) async fn compact_regularly(&self, replica: &Replica) {
+        let mut before = replica.applied();
+        loop {
+            sleep(self.options.compact_after).await;
+            if let Err(error) = self.compact(before).await {
+                tracing::warn!("etcd can't be compacted now; it is tried again: {error}");
+            }
+            before = replica.applied();
+        }
+    }
+
+    /// Has etcd forget what happened before a revision.
+    pub(super) async fn compact(&self, before: Revision) -> Result<(), CallError> {
+        let Some(number) = self.numbering.number(before) else { return Ok(()) };
+        match self.calls.ask("KV/Compact", &compaction(number)).await {
+            // It is forgotten already.
+            Err(CallError::Refused { code: OUT_OF_RANGE, .. }) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    /// Tells watchers how far they are, a while after something happened.
+    pub(super) async fn tell_progress(&self, replica: &Replica) {
+        let mut told = replica.applied();
+        loop {
+            replica.reached(Revision(told.0 + 1)).await;
+            sleep(self.options.progress_after).await;
+            told = replica.applied();
+            replica.hub.tell_progress();
+        }
+    }
+}
+
+/// What to say of a key that holds something else.
+pub(super) fn foreign(key: &str) -> String {
+    format!("{key} in etcd does not hold what Steadfast writes; name a prefix that nobody else uses")
+}

@@ -1,0 +1,273 @@
+//! Members that die, lines that break, and others who write to the same etcd.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use etcd_fixture::Cluster;
+use store::etcd::{Address, Etcd};
+use store::{Change, CommitError, Draft, Event, Expected, Range, Revision, Store, WatchError, WatchMessage};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::{open, options};
+
+fn put(number: u64) -> Change {
+    let text = format!("{number} at ");
+    let gap = text.len();
+    Change::Put(Draft::new(text, gap))
+}
+
+/// What the text of an event says.
+fn number(event: &Event) -> u64 {
+    let json = event.document.as_ref().expect("nothing is deleted").json();
+    let text = std::str::from_utf8(json).expect("text");
+    text.split_once(' ').and_then(|(number, _)| number.parse().ok()).expect("a number")
+}
+
+/// Counts upwards in a key of its own until told to stop; gives what was acknowledged, in order. What it is not sure of it looks up.
+async fn count(store: Arc<Etcd>, key: String, stop: Arc<AtomicBool>) -> Vec<(Revision, u64)> {
+    let (mut acknowledged, mut expected, mut next) = (Vec::new(), Expected::Absent, 1);
+    while !stop.load(Ordering::Relaxed) {
+        match store.commit(&key, expected, put(next)).await {
+            Ok(event) => {
+                acknowledged.push((event.revision, next));
+                (expected, next) = (Expected::At(event.revision), next + 1);
+            }
+            Err(CommitError::Uncertain(_) | CommitError::Unavailable(_)) => {
+                let Ok((entry, _)) = store.get(&key).await else { continue };
+                if let Some(entry) = entry {
+                    expected = Expected::At(entry.revision);
+                    next += 1;
+                }
+            }
+            Err(error) => panic!("nobody else writes {key}: {error}"),
+        }
+    }
+    acknowledged
+}
+
+/// All events from a revision until another, across interruptions.
+async fn follow(store: &Etcd, after: Revision, until: Revision) -> Vec<Arc<Event>> {
+    let (mut events, mut seen) = (Vec::new(), after);
+    while seen < until {
+        let mut watch = store.watch("", seen).expect("nothing is compacted");
+        while seen < until {
+            match watch.next().await {
+                Ok(WatchMessage::Event(event)) => {
+                    seen = event.revision;
+                    events.push(event);
+                }
+                Ok(WatchMessage::Progress(revision)) => seen = revision,
+                Err(WatchError::TooSlow { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    events
+}
+
+/// Every acknowledged commit is among the events, and each key counts up without a step that is told twice or left out.
+fn judge(events: &[Arc<Event>], acknowledged: &HashMap<String, Vec<(Revision, u64)>>) {
+    assert!(events.windows(2).all(|pair| pair[0].revision < pair[1].revision), "a revision is told twice");
+    for (key, acknowledged) in acknowledged {
+        let told: Vec<_> = events.iter().filter(|event| *event.key == **key).map(|event| (event.revision, number(event))).collect();
+        assert!(told.windows(2).all(|pair| pair[0].1 < pair[1].1), "{key} was written twice by one commit: {told:?}");
+        let missing: Vec<_> = acknowledged.iter().filter(|commit| !told.contains(commit)).collect();
+        assert!(missing.is_empty(), "{key} lost {missing:?}");
+    }
+}
+
+async fn count_while(stores: &[Arc<Etcd>], what: impl Future<Output = ()>) -> HashMap<String, Vec<(Revision, u64)>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let keys = (0..6).map(|number| format!("count/{number}"));
+    let tasks: Vec<_> = keys
+        .zip(stores.iter().cycle())
+        .map(|(key, store)| (key.clone(), tokio::spawn(count(Arc::clone(store), key, Arc::clone(&stop)))))
+        .collect();
+    what.await;
+    stop.store(true, Ordering::Relaxed);
+    let mut all = HashMap::new();
+    for (key, task) in tasks {
+        all.insert(key, task.await.expect("the task completes"));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_are_killed_take_nothing_with_them() {
+    let mut cluster = Cluster::start(3);
+    let stores = [Arc::new(open(&cluster).await), Arc::new(open(&cluster).await)];
+    let begin = stores[0].revision();
+    let acknowledged = count_while(&stores, async {
+        for member in 0..3 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::task::block_in_place(|| cluster.kill(member));
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            tokio::task::block_in_place(|| cluster.restart(member));
+        }
+    })
+    .await;
+    let end = stores[0].newest().await.expect("a majority is there");
+    for store in &stores {
+        let events = follow(store, begin, end).await;
+        // Nobody else writes here, so each revision is one commit.
+        assert_eq!(events.len() as u64, end.0 - begin.0);
+        judge(&events, &acknowledged);
+    }
+    assert!(acknowledged.values().all(|commits| commits.len() > 10), "{acknowledged:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_over_a_line_that_breaks_happen_once() {
+    let cluster = Cluster::start(1);
+    let line = Line::to(&cluster).await;
+    let store = Arc::new(Etcd::open(&line.address, options()).await.expect("the store opens"));
+    let begin = store.revision();
+    let acknowledged = count_while(&[Arc::clone(&store)], async {
+        for pause in 0..40 {
+            tokio::time::sleep(Duration::from_millis(20 + pause * 7 % 60)).await;
+            line.cut();
+        }
+    })
+    .await;
+    let end = store.newest().await.expect("etcd is there");
+    judge(&follow(&store, begin, end).await, &acknowledged);
+    let other = open(&cluster).await;
+    judge(&follow(&other, begin, end).await, &acknowledged);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_server_reads_at_once_what_another_has_acknowledged() {
+    let cluster = Cluster::start(1);
+    let stores = [open(&cluster).await, open(&cluster).await];
+    let mut expected = Expected::Absent;
+    for number in 0..200 {
+        let (writer, reader) = (&stores[number % 2], &stores[1 - number % 2]);
+        let event = writer.commit("key", expected, put(number as u64)).await.expect("it is as expected");
+        let (found, newest) = reader.get("key").await.expect("readable");
+        assert_eq!(found.map(|entry| entry.revision), Some(event.revision));
+        assert!(newest >= event.revision);
+        expected = Expected::At(event.revision);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_in_the_same_etcd_leave_gaps_and_nothing_else() {
+    let cluster = Cluster::start(1);
+    let elsewhere = Etcd::open(&cluster.address("elsewhere").parse().expect("an address"), options()).await.expect("the store opens");
+    let store = open(&cluster).await;
+    let begin = store.revision();
+    let mut commits = Vec::new();
+    for number in 0..20 {
+        elsewhere.commit(&format!("other/{number}"), Expected::Absent, put(number)).await.expect("it is as expected");
+        let (found, newest) = store.get("other/0").await.expect("readable");
+        assert_eq!(found, None);
+        let event = store.commit(&format!("own/{number}"), Expected::Absent, put(number)).await.expect("it is as expected");
+        assert!(event.revision > newest);
+        commits.push(event.revision);
+    }
+    let events = follow(&store, begin, *commits.last().expect("there are some")).await;
+    assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), commits);
+    let past = store.range(Range { at: Some(commits[9]), ..Range::default() }).await.expect("it is remembered");
+    assert_eq!(past.entries.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_starts_again_remembers_as_far_back_as_etcd() {
+    let cluster = Cluster::start(1);
+    let store = open(&cluster).await;
+    let begin = store.revision();
+    let mut commits = Vec::new();
+    for number in 0..30 {
+        commits.push(store.commit(&format!("k/{number}"), Expected::Absent, put(number)).await.expect("it is as expected").revision);
+    }
+    drop(store);
+    let store = open(&cluster).await;
+    let told = follow(&store, begin, commits[29]).await;
+    assert_eq!(told.iter().map(|event| event.revision).collect::<Vec<_>>(), commits);
+    store.compact(commits[19]).await.expect("the revision is known");
+    drop(store);
+    let store = open(&cluster).await;
+    let refused = store.watch("", commits[18]).err();
+    assert!(matches!(refused, Some(WatchError::Compacted { oldest, .. }) if oldest == commits[19]), "{refused:?}");
+    assert_eq!(follow(&store, commits[19], commits[29]).await.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_missed_what_etcd_has_forgotten_reads_all_again() {
+    let cluster = Cluster::start(1);
+    let (line, other) = (Line::to(&cluster).await, open(&cluster).await);
+    let cut_off = Etcd::open(&line.address, options()).await.expect("the store opens");
+    let first = cut_off.commit("a", Expected::Absent, put(1)).await.expect("nothing is there").revision;
+    let mut watch = cut_off.watch("", first).expect("nothing is compacted");
+    line.close();
+    let mut last = first;
+    for number in 2..10 {
+        last = other.commit("a", Expected::At(last), put(number)).await.expect("it is as expected").revision;
+    }
+    other.compact(last).await.expect("the revision is known");
+    line.open();
+    let (found, _) = cut_off.get("a").await.expect("the line is there again");
+    assert_eq!(found.map(|entry| entry.revision), Some(last));
+    let ended = loop {
+        match watch.next().await {
+            Ok(WatchMessage::Progress(revision)) => assert_eq!(revision, first),
+            Ok(WatchMessage::Event(event)) => panic!("revision {} is told though others before it are lost", event.revision),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(ended, WatchError::TooSlow { seen } if seen == first), "{ended}");
+    assert!(matches!(cut_off.watch("", first).err(), Some(WatchError::Compacted { .. })));
+    assert!(cut_off.commit("a", Expected::At(last), Change::Delete).await.is_ok());
+}
+
+/// A line to a member that can break.
+struct Line {
+    address: Address,
+    /// Every change breaks all connections.
+    cuts: watch::Sender<u64>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Line {
+    async fn to(cluster: &Cluster) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let own = listener.local_addr().expect("an address");
+        let member: SocketAddr = cluster.endpoints().parse().expect("one member");
+        let (cuts, closed) = (watch::Sender::new(0), Arc::new(AtomicBool::new(false)));
+        let (cut, is_closed) = (cuts.subscribe(), Arc::clone(&closed));
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                if !is_closed.load(Ordering::SeqCst) {
+                    tokio::spawn(connect(near, member, cut.clone()));
+                }
+            }
+        });
+        Self { address: format!("etcd://{own}/test").parse().expect("an address"), cuts, closed }
+    }
+
+    fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+    }
+}
+
+async fn connect(mut near: TcpStream, member: SocketAddr, mut cut: watch::Receiver<u64>) {
+    cut.mark_unchanged();
+    let Ok(mut far) = TcpStream::connect(member).await else { return };
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+        _ = cut.changed() => {}
+    }
+}

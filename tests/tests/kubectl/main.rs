@@ -1,0 +1,54 @@
+//! What users of kubectl are told to do, with the newest kubectl, and with the oldest where that knows how.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod describe;
+mod explain;
+mod generate;
+mod read;
+mod write;
+
+use std::process::{Command, Output};
+
+use end_to_end::{Cluster, said, tool};
+
+const EVERYTHING: &str = include_str!("everything.yaml");
+
+/// The oldest kubectl, then the newest.
+const AGES: [&str; 2] = ["kubectl-oldest", "kubectl-newest"];
+
+/// An instance with an object of each kind, as a list applied at once.
+fn with_everything() -> Cluster {
+    let cluster = Cluster::simulated(2);
+    cluster.apply(EVERYTHING);
+    cluster.ready("web", 2);
+    cluster
+}
+
+/// A kubectl of an age, as a command.
+fn command(cluster: &Cluster, age: &str, arguments: &[&str]) -> Command {
+    cluster.with_kubectl(&tool(age), arguments)
+}
+
+fn output(cluster: &Cluster, age: &str, arguments: &[&str]) -> Output {
+    command(cluster, age, arguments).output().unwrap()
+}
+
+/// Runs a kubectl of an age, which must succeed; returns what it prints.
+fn run(cluster: &Cluster, age: &str, arguments: &[&str]) -> String {
+    let output = output(cluster, age, arguments);
+    assert!(output.status.success(), "{age} {arguments:?}\n{}\n{}", said(&output), cluster.log());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a kubectl of an age, which must fail; returns its error.
+fn fails(cluster: &Cluster, age: &str, arguments: &[&str]) -> String {
+    let output = output(cluster, age, arguments);
+    assert!(!output.status.success(), "{age} {arguments:?} succeeded\n{}", said(&output));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Whether a text has all these, each on one line; how many spaces there are does not matter.
+fn missing<'a>(text: &str, wanted: &[&'a str]) -> Vec<&'a str> {
+    let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    wanted.iter().copied().filter(|wanted| !lines.iter().any(|line| line.contains(wanted))).collect()
+}

@@ -1,0 +1,166 @@
+//! Several servers on one etcd of three members, behind a balancer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use end_to_end::{Balanced, Cluster};
+use serde_json::{Value, json};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const SETS: &str = "/apis/apps/v1/namespaces/default/statefulsets";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const REPLICAS: u64 = 8;
+
+/// What a watch told of a pod: revision, what happened, name and uid.
+type Told = (u64, String, String, String);
+
+fn server(etcd: &etcd_fixture::Cluster) -> Cluster {
+    let store = etcd.address("e2e");
+    Cluster::start_with(&["--store", &store, "--simulated-nodes", "3", "--lease-duration", "2", "--service-cidr", "10.112.250.0/24"])
+}
+
+fn set(image: &str) -> Value {
+    let labels = json!({"app": "web"});
+    json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "web"}, "spec": {
+        "replicas": REPLICAS, "serviceName": "web", "selector": {"matchLabels": labels},
+        "template": {
+            "metadata": {"labels": labels, "annotations": {"steadfast.dev/simulated-ready-after": "300ms"}},
+            "spec": {"containers": [{"name": "main", "image": image}]}}}})
+}
+
+fn revision(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).expect("a resource version")
+}
+
+/// Follows all pods from a revision on, again and again where a watch ends, until told to stop. `None` if what comes next is forgotten.
+fn follow(front: &Balanced, from: u64, stop: &AtomicBool) -> Vec<Told> {
+    let (mut told, mut seen) = (Vec::new(), from);
+    while !stop.load(Ordering::SeqCst) {
+        let path = format!("{PODS}?watch=true&allowWatchBookmarks=true&timeoutSeconds=3&resourceVersion={seen}");
+        let Ok(watch) = front.try_watch(&path) else {
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        };
+        for event in watch {
+            let object = &event["object"];
+            assert_ne!(event["type"], "ERROR", "the watch can't be resumed from {seen}: {event}");
+            seen = revision(object);
+            if event["type"] != "BOOKMARK" {
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                told.push((seen, text(&event["type"]), text(&object["metadata"]["name"]), text(&object["metadata"]["uid"])));
+            }
+        }
+    }
+    told
+}
+
+/// Makes objects until told to stop; gives the names of those that were acknowledged.
+fn write(front: &Balanced, stop: &AtomicBool) -> BTreeSet<String> {
+    let mut acknowledged = BTreeSet::new();
+    for number in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let name = format!("written-{number}");
+        if front.ask("POST", MAPS, &json!({"metadata": {"name": name}})).status == 201 {
+            acknowledged.insert(name);
+        }
+    }
+    acknowledged
+}
+
+/// The place among the servers of the one that is elected.
+fn leader(front: &Balanced, servers: &[Option<Cluster>]) -> usize {
+    let lease = front.insist("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/steadfast-control-plane", &Value::Null);
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+    let holds = |server: &Option<Cluster>| server.as_ref().is_some_and(|server| holder.contains(&format!("_{}_", server.pid())));
+    servers.iter().position(holds).unwrap_or_else(|| panic!("no server is {holder:?}"))
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..900 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("not within reason: {what}");
+}
+
+/// Each pod was there once at a time, and nothing was told twice or out of order.
+fn judge(told: &[Told]) {
+    assert!(told.windows(2).all(|pair| pair[0].0 < pair[1].0), "{told:?}");
+    let mut there: Vec<(&str, &str)> = Vec::new();
+    for (revision, what, name, uid) in told {
+        let pod = (name.as_str(), uid.as_str());
+        match what.as_str() {
+            "ADDED" => {
+                assert!(there.iter().all(|(other, _)| *other != name), "{name} was there twice at {revision}: {told:?}");
+                there.push(pod);
+            }
+            "MODIFIED" => assert!(there.contains(&pod), "{name} changed at {revision} and was not there: {told:?}"),
+            _ => there.retain(|other| *other != pod),
+        }
+    }
+}
+
+#[test]
+fn a_rollout_survives_the_death_of_a_server_and_of_an_etcd_member() {
+    let mut etcd = etcd_fixture::Cluster::start(3);
+    let mut servers: Vec<Option<Cluster>> = (0..3).map(|_| Some(server(&etcd))).collect();
+    let all: Vec<&Cluster> = servers.iter().flatten().collect();
+    let (front, watching, writing) = (Arc::new(Balanced::over(&all)), Balanced::over(&all), Balanced::over(&all));
+    let stop = Arc::new(AtomicBool::new(false));
+    let begin = revision(&front.insist("GET", PODS, &Value::Null));
+    let stopped = (Arc::clone(&stop), Arc::clone(&stop));
+    let watcher = std::thread::spawn(move || follow(&watching, begin, &stopped.0));
+    let writer = std::thread::spawn(move || write(&writing, &stopped.1));
+
+    front.insist("POST", SETS, &set("v1"));
+    let status = || front.insist("GET", &format!("{SETS}/web"), &Value::Null)["status"].clone();
+    until("some replicas are ready", || status()["readyReplicas"].as_u64() >= Some(2));
+    let fell = leader(&front, &servers);
+    servers[fell].as_mut().expect("it runs").kill();
+    etcd.kill(0);
+    until("all replicas are ready", || status()["readyReplicas"].as_u64() == Some(REPLICAS));
+
+    // Both come back, and another pair goes, in the middle of an update.
+    etcd.restart(0);
+    servers[fell].as_mut().expect("it fell").up();
+    front.insist(
+        "PATCH",
+        &format!("{SETS}/web"),
+        &json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "v2"}]}}}}),
+    );
+    until("some are updated", || status()["updatedReplicas"].as_u64() >= Some(2));
+    let fell = leader(&front, &servers);
+    servers[fell].as_mut().expect("it runs").kill();
+    etcd.kill(1);
+    until("all are updated", || {
+        let status = status();
+        status["updatedReplicas"].as_u64() == Some(REPLICAS) && status["readyReplicas"].as_u64() == Some(REPLICAS)
+    });
+    etcd.restart(1);
+    servers[fell].as_mut().expect("it fell").up();
+
+    stop.store(true, Ordering::SeqCst);
+    let (told, acknowledged) = (watcher.join().expect("the watcher"), writer.join().expect("the writer"));
+    judge(&told);
+    let listed = front.insist("GET", MAPS, &Value::Null);
+    let listed: BTreeSet<_> =
+        listed["items"].as_array().expect("items").iter().filter_map(|map| map["metadata"]["name"].as_str()).collect();
+    let lost: Vec<_> = acknowledged.iter().filter(|name| !listed.contains(name.as_str())).collect();
+    assert!(lost.is_empty() && acknowledged.len() > 20, "{} acknowledged, lost: {lost:?}", acknowledged.len());
+    // Whoever watches only now, at whatever server, is told the same.
+    let (again, done) = (Balanced::over(&[servers[fell].as_ref().expect("it runs")]), AtomicBool::new(false));
+    let same = std::thread::scope(|scope| {
+        let later = scope.spawn(|| follow(&again, begin, &done));
+        std::thread::sleep(Duration::from_secs(1));
+        done.store(true, Ordering::SeqCst);
+        later.join().expect("the second watcher")
+    });
+    assert_eq!(told, same[..told.len().min(same.len())]);
+    assert!(told.iter().filter(|(_, what, ..)| what == "ADDED").count() as u64 >= 2 * REPLICAS - 2, "{told:?}");
+}
