@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("informer", &["kinds"]),
     ("protobuf", &[]),
     ("store", &["protobuf"]),
-    ("events", &["kinds", "plan"]),
+    ("events", &["kinds", "plan", "informer"]),
     ("apiserver", &["kinds", "plan", "protobuf", "schemas", "store"]),
     ("controllers", &["kinds", "plan", "informer", "events"]),
     ("image", &[]),

@@ -9,12 +9,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use events::{Recorder, Severity};
-use informer::Change;
+use informer::{Api, Change};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kinds::ObjectKey;
 use kube::api::PostParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use plan::binding::{
     ClaimPlan, ClaimState, ClaimView, Note, Step, VolumeView, Waiting, is_default_class, plan_claim, plan_volume, wanted_volume,
 };

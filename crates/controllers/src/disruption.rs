@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use events::{Recorder, Severity};
-use informer::Change;
+use informer::{Api, Change};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kinds::ObjectKey;
 use kube::api::PostParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use plan::disruption::{plan_budget, selector};
 
 use crate::runtime::{Controller, Outcome, ReconcileError, Runner, call};

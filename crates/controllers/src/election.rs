@@ -9,12 +9,12 @@ use std::fmt;
 use std::time::Duration;
 
 use informer::source::Source;
-use informer::{Informer, Subscription};
+use informer::{Api, Informer, Subscription};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kinds::ObjectKey;
+use kube::Client;
 use kube::api::PostParams;
-use kube::{Api, Client};
 use plan::election::{Elapsed, Election, Step, Timing};
 use tokio::time::{Instant, sleep_until, timeout_at};
 

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::try_join_all;
-use informer::Change;
+use informer::{Api, Change};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kinds::{ObjectKey, Selector};
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use plan::endpoints::{MANAGED_BY, MANAGER, SERVICE_NAME, SliceChange, has_selector, plan_endpoints, plan_slices};
 
 use crate::Informers;

@@ -1,6 +1,6 @@
 //! The live views that all controllers share.
 
-use informer::{Informer, Watched};
+use informer::{Api, Informer, Watched};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kinds::SetKind;
-use kube::{Api, Client};
+use kube::Client;
 
 use crate::statefulset::wire;
 

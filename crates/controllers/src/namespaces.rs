@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
+use informer::Api;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::{ObjectKey, Resource, registry};
+use kube::Client;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client};
 use plan::namespaces::{Ending, Remaining, SYSTEM, is_ending, plan_ending};
 
 use crate::inventory::{Inventory, Partial, api_resource};
@@ -104,7 +105,7 @@ impl Undertaker {
 
     /// Deletes all objects of one resource, and counts what is left.
     async fn empty_of(&self, namespace: &str, resource: &'static Resource) -> Result<Option<Remaining>, ReconcileError> {
-        let api = Api::<Partial>::namespaced_with(self.client.clone(), namespace, &api_resource(resource));
+        let api = kube::Api::<Partial>::namespaced_with(self.client.clone(), namespace, &api_resource(resource));
         let counting = || format!("counting {} in {namespace}", resource.qualified());
         let page = ListParams::default().limit(PAGE);
         match call(counting, api.list(&page)).await {

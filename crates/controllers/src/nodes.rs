@@ -9,13 +9,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use events::{Recorder, Severity};
-use informer::Change;
+use informer::{Api, Change};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kinds::ObjectKey;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use plan::nodes::{GRACE, Heard, NodeWrite, PodsPlan, concerns_pods, is_ready, is_stray, is_unassigned_and_ending, plan_node, plan_pods};
 use serde_json::{Value, json};
 

@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use informer::Change;
+use informer::{Api, Change};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kinds::{Object, ObjectKey, Resource, registry};
 use kube::api::{ListParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use plan::quota::{self, Usage};
 
 use crate::inventory::{Partial, api_resource};
@@ -84,7 +84,7 @@ impl Quotas {
     }
 
     async fn count(&self, namespace: &str, resource: &Resource) -> Result<usize, ReconcileError> {
-        let api = Api::<Partial>::namespaced_with(self.client.clone(), namespace, &api_resource(resource));
+        let api = kube::Api::<Partial>::namespaced_with(self.client.clone(), namespace, &api_resource(resource));
         let doing = || format!("counting the {} of {namespace}", resource.qualified());
         Ok(call(doing, api.list_metadata(&ListParams::default())).await?.items.len())
     }

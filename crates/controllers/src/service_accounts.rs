@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use informer::Api;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kinds::ObjectKey;
+use kube::Client;
 use kube::api::PostParams;
-use kube::{Api, Client};
 use plan::namespaces::{ROOT_CA, default_service_account, root_ca};
 
 use crate::Informers;

@@ -37,7 +37,7 @@ impl Cluster {
     /// A live view of one resource.
     pub(crate) fn informer<K: Watched>(&self, plural: &str) -> Informer<K> {
         assert_eq!(K::plural(&()), plural);
-        Informer::start(kube::Api::all(self.client.clone()))
+        Informer::start(informer::Api::all(self.client.clone()))
     }
 
     /// Tells watchers of slices what happened.

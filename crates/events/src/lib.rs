@@ -8,12 +8,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use informer::Api;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kinds::SetKind;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use plan::events::{Correlator, Decision, Happening};
 use serde_json::json;
 use tokio::sync::mpsc;

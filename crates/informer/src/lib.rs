@@ -10,6 +10,7 @@
 //! * The view lags the server. Who has just written waits with [`Informer::caught_up`], or after a deletion with
 //!   [`Informer::until`], before deciding again.
 
+mod api;
 mod feed;
 mod retry;
 pub mod source;
@@ -20,9 +21,10 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use kinds::ObjectKey;
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
+pub use api::Api;
 pub use feed::Decode;
 use feed::Feed;
 use source::Source;
@@ -78,7 +80,7 @@ impl<K: Watched> Informer<K> {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(api: Api<K>) -> Self {
-        let source = Source::of(K::plural(&()), api.resource_url());
+        let source = Source::of(K::plural(&()), api.resource_url().to_owned());
         Self::start_at(api.into_client(), source, feed::decode)
     }
 

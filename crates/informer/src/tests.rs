@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kinds::ObjectKey;
 use kube::client::Body;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::{Change, Informer};
@@ -102,7 +102,7 @@ fn told(changes: &[Change<ConfigMap>]) -> Vec<String> {
 }
 
 async fn started(server: &Server) -> Informer<ConfigMap> {
-    let informer = Informer::start(Api::all(server.client()));
+    let informer = Informer::start(crate::Api::all(server.client()));
     informer.synced().await;
     informer
 }

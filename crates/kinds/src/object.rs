@@ -122,6 +122,22 @@ impl Codec {
     }
 }
 
+/// A value as a JSON tree. By way of its text, so that the program has one encoder per type.
+///
+/// # Errors
+/// If the value has keys that are no texts; no Kubernetes object has.
+pub fn to_tree<T: Serialize>(value: &T) -> serde_json::Result<Value> {
+    serde_json::to_vec(value).and_then(|text| serde_json::from_slice(&text))
+}
+
+/// A value from a JSON tree. By way of its text, so that the program has one decoder per type.
+///
+/// # Errors
+/// If the tree does not fit the type.
+pub fn from_tree<T: DeserializeOwned>(tree: &Value) -> serde_json::Result<T> {
+    serde_json::from_slice(tree.to_string().as_bytes())
+}
+
 impl fmt::Debug for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.schema_name)

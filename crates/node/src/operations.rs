@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use events::Severity::{Normal, Warning};
 use image::{Image, ImageError};
+use informer::Api;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use network::{Keep, PodIdentity};
 use runtime::{Mount, SandboxSpec};

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use informer::{Informer, Watched};
+use informer::{Api, Informer, Watched};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kinds::ObjectKey;
-use kube::{Api, Client};
+use kube::Client;
 
 use crate::container::environment::{Lookups, service_variables};
 

@@ -116,7 +116,7 @@ async fn from_api(shared: &Shared, pod: &Pod, volume: &Volume, uid: &str) -> Res
 
 /// The name of the field that says what the volume is.
 fn type_name(volume: &Volume) -> String {
-    let json = serde_json::to_value(volume).unwrap_or_default();
+    let json = kinds::object::to_tree(volume).unwrap_or_default();
     let mut fields = json.as_object().into_iter().flat_map(|fields| fields.keys());
     fields.find(|field| *field != "name").cloned().unwrap_or_else(|| "unknown".to_owned())
 }

@@ -3,15 +3,15 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use informer::{Api, Watched};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{PatchParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use network::Cidr;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Who made these objects.
@@ -105,7 +105,7 @@ fn storage_class() -> Value {
 
 fn namespaced<K>(client: &Client, namespace: &str) -> Api<K>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    K: Watched + Resource<Scope = NamespaceResourceScope>,
 {
     Api::namespaced(client.clone(), namespace)
 }
@@ -113,14 +113,14 @@ where
 /// Creates an object; one of the same name is left as it is. Returns whether it was created.
 async fn create<K>(api: &Api<K>, object: Value) -> Result<bool, kube::Error>
 where
-    K: Clone + DeserializeOwned + std::fmt::Debug + serde::Serialize,
+    K: Watched + serde::Serialize,
 {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     // A Service that exists would be refused for its address before its name.
     if api.get_opt(name).await?.is_some() {
         return Ok(false);
     }
-    let object = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+    let object = kinds::object::from_tree(&object).map_err(kube::Error::SerdeError)?;
     match api.create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, &object).await {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
@@ -131,7 +131,7 @@ where
 /// Creates an object, or brings one of the same name up to date.
 async fn create_or_merge<K>(api: &Api<K>, object: Value) -> Result<(), kube::Error>
 where
-    K: Clone + DeserializeOwned + std::fmt::Debug + serde::Serialize,
+    K: Watched + serde::Serialize,
 {
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     if !create(api, object.clone()).await? {

@@ -19,7 +19,7 @@ pub(super) const NON_NEGATIVE: &str = "must be greater than or equal to 0";
 
 /// A value as messages show it.
 pub(super) fn shown(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or_default()
+    kinds::object::to_tree(value).unwrap_or_default()
 }
 
 /// The text, if it says anything: upstream takes an empty text for an absent one.

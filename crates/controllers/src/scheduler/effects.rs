@@ -1,15 +1,15 @@
 //! What the scheduler writes.
 
 use futures::future::try_join_all;
-use informer::Informer;
+use informer::{Api, Informer};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kinds::ObjectKey;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use plan::binding::SELECTED_NODE;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::runtime::{ReconcileError, Writes, call};
 
@@ -80,7 +80,7 @@ async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), ReconcileErr
     let api = Api::<Pod>::namespaced(client.clone(), &namespace);
     let params = PostParams::default();
     let doing = || format!("binding pod {namespace}/{name} to {node}");
-    call(doing, api.create_subresource::<_, Value>("binding", &name, &params, &binding)).await.map(drop)
+    call(doing, api.create_subresource("binding", &name, &params, binding.to_string().into_bytes())).await
 }
 
 /// Writes into the pod's status why it has no node.

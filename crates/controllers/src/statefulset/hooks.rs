@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use events::{Recorder, Severity};
-use informer::Informer;
+use informer::{Api, Informer};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kinds::ObjectKey;
+use kube::Client;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
 use plan::statefulset::{HookRun, Marking};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;

@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::object::{from_tree, to_tree};
+
 /// On the pod of a hook, as a label: the pod that it is run for.
 pub const HOOK_FOR: &str = "steadfast.dev/hook-for";
 
@@ -19,9 +21,8 @@ pub(super) struct Job {
 impl Job {
     /// The template, for a pod that is run to its end once.
     pub(super) fn into_template(self) -> Result<PodTemplateSpec, String> {
-        let mut template: PodTemplateSpec =
-            serde_json::from_value(self.template.clone()).map_err(|error| format!("job.template: {error}"))?;
-        let read = serde_json::to_value(&template).map_err(|error| format!("job.template: {error}"))?;
+        let mut template: PodTemplateSpec = from_tree(&self.template).map_err(|error| format!("job.template: {error}"))?;
+        let read = to_tree(&template).map_err(|error| format!("job.template: {error}"))?;
         if let Some(field) = unknown("job.template", &self.template, &read) {
             return Err(format!("{field}: unknown field"));
         }

@@ -4,10 +4,11 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt;
+use informer::Api;
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod, PodStatus};
 use kinds::ObjectKey;
+use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client};
 use serde_json::json;
 use thiserror::Error;
 use tokio::time::timeout;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::Severity::{Normal, Warning};
+use informer::Api;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use kube::Api;
 use kube::api::{Patch, PatchParams};
 use plan::pod::{Action, AttemptState, Observed, Plan, Rejection, Sandbox, Stop, StopReason};
 use plan::probe::{Kind, Outcome};

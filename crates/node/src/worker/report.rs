@@ -30,7 +30,7 @@ pub(crate) fn patch(uid: &str, recorded: &PodStatus, new: &PodStatus) -> Option<
 }
 
 fn fields(status: &PodStatus) -> Map<String, Value> {
-    match serde_json::to_value(status) {
+    match kinds::object::to_tree(status) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
     }

@@ -11,7 +11,6 @@ use hyper_util::rt::TokioIo;
 use image::{ImageConfig, Images};
 use informer::{Informer, Watched};
 use kinds::ObjectKey;
-use kube::Api;
 use network::{Cidr, Keep, NetworkConfig, PodIdentity, PodNetwork};
 use node::{Agent, Config, Parts, Views};
 use runtime::{Runtime, RuntimeConfig};
@@ -127,7 +126,7 @@ fn shim() -> PathBuf {
 
 fn views(client: &kube::Client) -> Views {
     fn view<K: Watched>(client: &kube::Client) -> Informer<K> {
-        Informer::start(Api::all(client.clone()))
+        Informer::start(informer::Api::all(client.clone()))
     }
     Views {
         pods: view(client),

@@ -245,7 +245,7 @@ impl Run {
 
     fn finish(self, present: Present, verdict: Verdict) -> Forecast {
         let set = &self.world.set;
-        let spec = |set: &StatefulSet| serde_json::to_value(&set.spec).unwrap_or(Value::Null);
+        let spec = |set: &StatefulSet| kinds::object::to_tree(&set.spec).unwrap_or(Value::Null);
         let before = present.before.as_deref().map(spec);
         let own_claims = |claims: &BTreeMap<String, Arc<PersistentVolumeClaim>>| -> BTreeMap<_, _> {
             claims.iter().filter(|(name, _)| may_claim(set, name)).map(|(name, claim)| (name.clone(), claim.clone())).collect()

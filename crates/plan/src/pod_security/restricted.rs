@@ -52,7 +52,7 @@ fn volumes(subject: &Subject<'_>) -> Option<Violation> {
 
 /// Which kind of volume it is, if not one of those that are allowed.
 fn kind(volume: &Volume) -> Option<String> {
-    let Ok(Value::Object(fields)) = serde_json::to_value(volume) else { return Some("unknown".to_owned()) };
+    let Ok(Value::Object(fields)) = kinds::object::to_tree(volume) else { return Some("unknown".to_owned()) };
     let kind = fields.keys().find(|field| *field != "name").map_or("unknown", String::as_str);
     (!VOLUMES.contains(&kind)).then(|| kind.to_owned())
 }

@@ -21,7 +21,7 @@ pub(super) fn record(template: &PodTemplateSpec) -> Value {
 
 /// The template that a revision recorded, if it did.
 pub(super) fn recorded(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
-    serde_json::from_value(template_in(revision)?.clone()).ok()
+    kinds::object::from_tree(template_in(revision)?).ok()
 }
 
 /// The template that a revision recorded, as it stands there.
@@ -31,7 +31,7 @@ pub fn template_in(revision: &ControllerRevision) -> Option<&Value> {
 
 /// The template as a tree, to compare.
 pub(super) fn to_value(template: &PodTemplateSpec) -> Value {
-    serde_json::to_value(template).expect("a pod template has string keys only")
+    kinds::object::to_tree(template).expect("a pod template has string keys only")
 }
 
 fn sorted(value: Value) -> Value {

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use informer::{Informer, Subscription};
+use informer::{Api, Informer, Subscription};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::Api;
 use tokio::time::timeout;
 
 use crate::connect::Server;

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 
 use informer::Watched;
 use kinds::ObjectKey;
-use kube::Api;
 use plan::binding::{LOCAL_PROVISIONER, SELECTED_NODE};
 use serde_json::{Value, json};
 
@@ -32,7 +31,7 @@ impl Drop for Running {
 }
 
 fn watched<K: Watched>(client: &Client) -> Informer<K> {
-    Informer::start(Api::all(client.clone()))
+    Informer::start(informer::Api::all(client.clone()))
 }
 
 /// Runs two nodes on this server.
