@@ -164,3 +164,103 @@ fn a_rollout_survives_the_death_of_a_server_and_of_an_etcd_member() {
     assert_eq!(told, same[..told.len().min(same.len())]);
     assert!(told.iter().filter(|(_, what, ..)| what == "ADDED").count() as u64 >= 2 * REPLICAS - 2, "{told:?}");
 }
+
+#[test]
+fn servers_together_keep_to_quotas_and_give_each_service_an_address_of_its_own() {
+    let etcd = etcd_fixture::Cluster::start(1);
+    let servers = [server(&etcd), server(&etcd)];
+    // Each namespace is given the authority's certificate, which counts as well.
+    let certificate = format!("{MAPS}/kube-root-ca.crt");
+    servers[0].until("the certificate is there", || servers[1].try_call("GET", &certificate, &Value::Null).status == 200);
+    let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"count/configmaps": "12"}}});
+    servers[0].call("POST", "/api/v1/namespaces/default/resourcequotas", &quota);
+    let services = "/api/v1/namespaces/default/services";
+    let create = |server: &Cluster, number: usize| {
+        let map = json!({"metadata": {"name": format!("map-{number}")}});
+        let created = server.try_call("POST", MAPS, &map);
+        assert!(matches!(created.status, 201 | 403), "{} {}", created.status, created.text());
+        let service = json!({"metadata": {"name": format!("service-{number}")}, "spec": {"ports": [{"port": 1}]}});
+        let answer = server.try_call("POST", services, &service);
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        usize::from(created.status == 201)
+    };
+    let created: usize = std::thread::scope(|scope| {
+        let create = &create;
+        let threads: Vec<_> = (0..8)
+            .map(|thread: usize| {
+                let server = &servers[thread % 2];
+                scope.spawn(move || (0..5).map(|number| create(server, thread * 100 + number)).sum::<usize>())
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("the thread")).sum()
+    });
+    let items = |path: &str| servers[1].call("GET", path, &Value::Null)["items"].as_array().cloned().unwrap_or_default();
+    let maps = items(MAPS).iter().filter(|map| map["metadata"]["name"] != "kube-root-ca.crt").count();
+    assert_eq!((created, maps), (11, 11), "the quota is 12, and one is the certificate");
+    let listed = items(services);
+    let addresses: BTreeSet<_> = listed.iter().filter_map(|service| service["spec"]["clusterIP"].as_str()).collect();
+    assert_eq!((listed.len(), addresses.len()), (41, 41));
+}
+
+/// Names and resource versions of all ConfigMaps and pods.
+fn versions(cluster: &Cluster) -> Vec<(String, u64)> {
+    let listed = [MAPS, PODS, "/api/v1/namespaces"].map(|path| cluster.call("GET", path, &Value::Null));
+    let items = listed.iter().flat_map(|list| list["items"].as_array().cloned().unwrap_or_default());
+    items.map(|item| (item["metadata"]["name"].as_str().unwrap_or_default().to_owned(), revision(&item))).collect()
+}
+
+fn migrate(cluster: &Cluster, from: &str, to: &str) -> Result<String, String> {
+    let output = cluster.steadfast(&["migrate", "--from", from, "--to", to]);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+#[test]
+fn a_cluster_moves_to_etcd_and_back_and_its_clients_go_on() {
+    let etcd = etcd_fixture::Cluster::start(1);
+    let mut cluster = Cluster::simulated(2);
+    cluster.call("POST", SETS, &set("v1"));
+    for number in 0..200 {
+        cluster.call("POST", MAPS, &json!({"metadata": {"name": format!("map-{number}")}, "data": {"k": "v".repeat(number * 20)}}));
+    }
+    cluster.ready("web", REPLICAS);
+    let store = etcd.address("moved");
+    let refused = migrate(&cluster, "embedded", &store).expect_err("the server runs");
+    assert!(refused.contains("in use by a running steadfast"), "{refused}");
+
+    let before = versions(&cluster);
+    assert!(cluster.terminate());
+    let told = migrate(&cluster, "embedded", &store).expect("the server is stopped");
+    assert!(told.starts_with("migrated ") && told.contains("verified by digest"), "{told}");
+    let again = migrate(&cluster, "embedded", &store).expect_err("the target is not empty");
+    assert!(again.contains("holds something already"), "{again}");
+    cluster.set_arguments(&["--simulated-nodes", "2", "--store", &store, "--lease-duration", "2"]);
+    cluster.up();
+    let unchanged = |before: &[(String, u64)], now: Vec<(String, u64)>| {
+        // What clients hold is as it was; the control plane may write on.
+        let same = before.iter().filter(|object| now.contains(object)).count();
+        assert!(same >= 200 && now.len() == before.len(), "{before:?}\n{now:?}");
+    };
+    unchanged(&before, versions(&cluster));
+    let changed = cluster.call("PATCH", &format!("{MAPS}/map-7"), &json!({"data": {"k": "w"}}));
+    assert!(before.iter().all(|(_, version)| *version < revision(&changed)));
+    cluster.call("PATCH", &format!("{SETS}/web"), &json!({"spec": {"replicas": REPLICAS + 1}}));
+    cluster.ready("web", REPLICAS + 1);
+    assert!(cluster.terminate());
+
+    let before = {
+        cluster.up();
+        let before = versions(&cluster);
+        assert!(cluster.terminate());
+        before
+    };
+    let refused = migrate(&cluster, &store, "embedded").expect_err("the old store is still there");
+    assert!(refused.contains("holds something already"), "{refused}");
+    std::fs::rename(cluster.data_dir().join("store"), cluster.data_dir().join("store.old")).expect("it is there");
+    migrate(&cluster, &store, "embedded").expect("the place is empty");
+    cluster.set_arguments(&["--simulated-nodes", "2"]);
+    cluster.up();
+    unchanged(&before, versions(&cluster));
+    cluster.call("PATCH", &format!("{SETS}/web"), &json!({"spec": {"replicas": REPLICAS}}));
+    cluster.ready("web", REPLICAS);
+}

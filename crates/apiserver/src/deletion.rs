@@ -67,7 +67,7 @@ pub async fn delete_after(
         let old = Some(&*current.object);
         node::restrict(context.user, resource, target.subresource, name, None, old)?;
         let request = Request { resource, operation: Operation::Delete, namespace, name, old, user: context.user, dry_run };
-        context.shared.admission.admit(&request, &mut *object).await?.keep();
+        drop(context.shared.admission.admit(&request, &mut *object).await?);
         change(&mut *object);
         let step = step(&mut *object, options, strategy::of(resource).grace_period_seconds(&*current.object), now());
         match carry_out(context, target, step, &mut *object, &current).await {
@@ -102,7 +102,6 @@ async fn carry_out(
         }
         Step::Remove => {
             let event = commit(Change::Delete).await?;
-            context.shared.admission.released(object);
             Ok(Outcome::Gone { json: unwritten.restated(event.revision).json().clone(), uid })
         }
     }

@@ -64,7 +64,7 @@ pub async fn list(store: &dyn Store, resource: &'static Resource, namespace: &st
     let namespace = if namespace.is_empty() { options.fields.namespace().unwrap_or_default() } else { namespace };
     let prefix = keys::collection(resource, namespace);
     let selection = Selection::new(options.labels.clone(), options.fields.clone());
-    let start = start(store, options, &prefix)?;
+    let start = start(store, options, &prefix).await?;
     let limit = options.limit.unwrap_or(usize::MAX);
     let mut page = Page { keys: Vec::new(), items: Vec::new(), after: start.after.clone(), at: start.at, remaining: 0 };
     loop {
@@ -128,7 +128,7 @@ impl Page {
     }
 }
 
-fn start(store: &dyn Store, options: &ListOptions, prefix: &str) -> Result<Start, ApiError> {
+async fn start(store: &dyn Store, options: &ListOptions, prefix: &str) -> Result<Start, ApiError> {
     if let Some(token) = &options.continue_token {
         if options.revision.is_some_and(|revision| revision != 0) {
             return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
@@ -139,12 +139,18 @@ fn start(store: &dyn Store, options: &ListOptions, prefix: &str) -> Result<Start
     }
     // Without a match rule, a page of a list is at exactly the revision asked for, and a whole list not older than it.
     let exact = options.revision_match == Some(Match::Exact) || (options.revision_match.is_none() && options.limit.is_some());
-    let newest = store.revision().0;
+    let newest = newest(store, options.revision).await?.0;
     match options.revision {
         Some(wanted) if wanted > newest => Err(ApiError::TooLargeRevision { wanted, current: newest }),
         Some(wanted) if wanted > 0 && exact => Ok(Start { at: Some(Revision(wanted)), after: None }),
         _ => Ok(Start { at: None, after: None }),
     }
+}
+
+/// The newest revision, asked for only when what is wanted is not known yet: another server may have told of it.
+pub(crate) async fn newest(store: &dyn Store, wanted: Option<u64>) -> Result<Revision, ApiError> {
+    let known = store.revision();
+    if wanted.is_some_and(|wanted| wanted > known.0) { Ok(store.newest().await?) } else { Ok(known) }
 }
 
 fn expired(error: ReadError, options: &ListOptions, after: Option<&str>, prefix: &str) -> ApiError {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kinds::{Object, Resource};
-use store::{Change, CommitError, Expected};
+use store::{Change, CommitError, Expected, Guard};
 
 use crate::admit::{Admitted, Operation, Request};
 use crate::apply;
@@ -68,6 +68,8 @@ pub enum Part {
     /// All but what belongs to subresources.
     Main,
     Status,
+    /// The containers that are added to a pod.
+    Ephemeral,
     /// What the server itself changes on behalf of a subresource; the kind's rules for clients don't apply.
     Internal,
 }
@@ -93,13 +95,39 @@ pub async fn create(context: &Context<'_>, target: Target<'_>, proposal: Proposa
     }
 }
 
+/// Creates an object. Where another server came first with what was taken or counted for it, it is admitted anew.
 async fn create_named(
+    context: &Context<'_>,
+    target: Target<'_>,
+    object: Box<dyn Object>,
+    managed: Option<String>,
+    warnings: &mut Vec<String>,
+) -> Result<Bytes, ApiError> {
+    if !context.shared.store.is_shared() {
+        return create_once(context, target, object, managed, warnings).await?.ok_or_else(overtaken);
+    }
+    for _ in 0..ATTEMPTS {
+        let mut told = Vec::new();
+        if let Some(json) = create_once(context, target, object.clone_object(), managed.clone(), &mut told).await? {
+            warnings.append(&mut told);
+            return Ok(json);
+        }
+    }
+    Err(overtaken())
+}
+
+fn overtaken() -> ApiError {
+    stored::commit_error(&CommitError::Overtaken)
+}
+
+/// Creates an object; `None` when another came first, though not to its name.
+async fn create_once(
     context: &Context<'_>,
     target: Target<'_>,
     mut object: Box<dyn Object>,
     managed: Option<String>,
     warnings: &mut Vec<String>,
-) -> Result<Bytes, ApiError> {
+) -> Result<Option<Bytes>, ApiError> {
     let Target { resource, namespace, dry_run, .. } = target;
     let strategy = strategy::of(resource);
     let name = object.meta().name.clone().unwrap_or_default();
@@ -125,11 +153,12 @@ async fn create_named(
             return Err(exists());
         }
         object.meta_mut().managed_fields = serde_json::from_str(&managed).ok();
-        return Ok(Bytes::from(crate::views::to_stored(resource, &*object).to_json()));
+        return Ok(Some(Bytes::from(crate::views::to_stored(resource, &*object).to_json())));
     }
     let draft = Text::of(resource, &mut *object).draft(&managed);
     match admitted.store(&context.shared.store, key, Change::Put(draft)).await {
-        Ok(event) => event.document.as_ref().map(|document| document.json().clone()).ok_or_else(lost),
+        Ok(event) => event.document.as_ref().map(|document| Some(document.json().clone())).ok_or_else(lost),
+        Err(CommitError::Overtaken) => Ok(None),
         Err(CommitError::Conflict(_)) => Err(exists()),
         Err(error) => Err(stored::commit_error(&error)),
     }
@@ -193,13 +222,12 @@ pub async fn change<P: Into<Proposal>>(
         let mut proposal = make(&current)?.into();
         let conditional = check_identity(target, &*proposal.object, &current)?;
         let admitted = prepare(context, target, part, &mut proposal, &current).await?;
-        match store_change(context, target, part, &mut proposal, &current).await {
-            Ok(json) => {
-                if !target.dry_run {
-                    admitted.keep();
-                }
-                return Ok(Written { json, warnings: proposal.warnings });
-            }
+        let guards = admitted.guards(store);
+        let stored = store_change(context, target, part, &mut proposal, &current, &guards).await;
+        drop(admitted);
+        match stored {
+            Ok(json) => return Ok(Written { json, warnings: proposal.warnings }),
+            Err(Refused::Overtaken) => current = stored::current(store, resource, namespace, name).await?,
             Err(Refused::Conflict(Some(entry))) if !conditional => current = Current::new(resource, entry)?,
             Err(Refused::Conflict(None)) => return Err(stored::not_found(resource, name)),
             Err(Refused::Conflict(Some(_))) => break,
@@ -262,6 +290,7 @@ async fn prepare(
     match part {
         Part::Main => strategy.prepare_update(object, old),
         Part::Status => strategy.prepare_status_update(object, old),
+        Part::Ephemeral => strategy.prepare_ephemeral_update(object, old),
         Part::Internal => {}
     }
     node::restrict(context.user, resource, target.subresource, name, Some(&*object), Some(old))?;
@@ -271,7 +300,7 @@ async fn prepare(
         let text = String::from_utf8(object.to_json()).unwrap_or_default();
         proposal.managed = Some(go_on_with_account(target, part, account, &text, current));
     }
-    let admitted = if part == Part::Main {
+    let admitted = if matches!(part, Part::Main | Part::Ephemeral) {
         let request = Request { resource, operation: Operation::Update, namespace, name, old: Some(old), user: context.user, dry_run };
         context.shared.admission.admit(&request, object).await?
     } else {
@@ -301,6 +330,7 @@ fn change_errors(strategy: &dyn Erased, part: Part, object: &dyn Object, old: &d
     match part {
         Part::Main => errors.extend(strategy.validate_update(object, old)),
         Part::Status => errors.extend(strategy.validate_status_update(object, old)),
+        Part::Ephemeral => errors.extend(strategy.validate_ephemeral_update(object, old)),
         Part::Internal => {}
     }
     errors
@@ -309,6 +339,8 @@ fn change_errors(strategy: &dyn Erased, part: Part, object: &dyn Object, old: &d
 enum Refused {
     /// What is there instead.
     Conflict(Option<store::Entry>),
+    /// Another server came first with what was taken or counted.
+    Overtaken,
     Error(ApiError),
 }
 
@@ -318,13 +350,14 @@ async fn store_change(
     part: Part,
     proposal: &mut Proposal,
     current: &Current,
+    guards: &[Guard],
 ) -> Result<Bytes, Refused> {
     let (resource, object) = (target.resource, &mut *proposal.object);
     let ends = deletion::ends_with_this(object);
     let text = Text::of(resource, object);
     let managed = match (proposal.managed.take(), part) {
         (Some(managed), _) => managed,
-        (None, Part::Status) => go_on_with_account(target, part, Account::Kept, text.as_str(), current),
+        (None, Part::Status | Part::Ephemeral) => go_on_with_account(target, part, Account::Kept, text.as_str(), current),
         (None, Part::Main | Part::Internal) => current.managed.clone(),
     };
     let is_same = text.is(&current.text, current.entry.revision) && apply::same_account(&managed, &current.managed);
@@ -338,12 +371,11 @@ async fn store_change(
     }
     let change = if ends { Change::Delete } else { Change::Put(draft) };
     let store = &context.shared.store;
-    let event = store.commit(&current.entry.key, Expected::At(current.entry.revision), change).await.map_err(|error| match error {
+    let expected = Expected::At(current.entry.revision);
+    let event = store.commit_guarded(&current.entry.key, expected, change, guards).await.map_err(|error| match error {
         CommitError::Conflict(entry) => Refused::Conflict(entry.map(|entry| *entry)),
+        CommitError::Overtaken => Refused::Overtaken,
         error => Refused::Error(stored::commit_error(&error)),
     })?;
-    if ends {
-        context.shared.admission.released(object);
-    }
     Ok(event.document.as_ref().map_or_else(|| unchanged.restated(event.revision).json().clone(), |document| document.json().clone()))
 }

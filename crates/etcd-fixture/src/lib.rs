@@ -117,6 +117,18 @@ impl Cluster {
         process.wait().expect("the member ends");
     }
 
+    /// Has a member stand still: its connections stay, and it says nothing. Killing ends it as well.
+    pub fn freeze(&self, number: usize) {
+        let process = self.members[number].process.as_ref().expect("the member runs").id();
+        let stopped = Command::new("kill").args(["-STOP", &process.to_string()]).status().expect("kill runs");
+        assert!(stopped.success());
+    }
+
+    /// Takes away all that a member that was killed had on disk.
+    pub fn lose_data(&mut self, number: usize) {
+        std::fs::remove_dir_all(self.folder.path().join(number.to_string())).expect("it has data");
+    }
+
     /// Starts a member that was killed, with the data it has.
     pub fn restart(&mut self, number: usize) {
         self.spawn(number);

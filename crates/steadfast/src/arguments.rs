@@ -28,6 +28,8 @@ pub enum Verb {
     Up(Up),
     /// Stops the containers of an instance
     Down(Down),
+    /// Brings all state from one store to another, revisions included, while the servers are stopped
+    Migrate(Migrate),
     /// Works with the images on this node
     Image(Image),
     /// Runs our controllers against another API server, as ordinary clients of it
@@ -132,6 +134,18 @@ pub struct Down {
     /// Seconds that containers may take to end before they are killed
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(flatten)]
+    pub instance: Instance,
+    /// The store to read, as of `up --store`; it is left as it is
+    #[arg(long, value_name = "STORE", value_parser = store)]
+    pub from: StoreAddress,
+    /// The store to fill, which must be empty
+    #[arg(long, value_name = "STORE", value_parser = store)]
+    pub to: StoreAddress,
 }
 
 #[derive(Debug, Args)]

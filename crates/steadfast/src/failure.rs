@@ -30,6 +30,8 @@ pub enum Failure {
     #[error(transparent)]
     Etcd(#[from] store::etcd::OpenError),
     #[error(transparent)]
+    Transfer(#[from] store::transfer::TransferError),
+    #[error(transparent)]
     Network(#[from] network::NetworkError),
     #[error(transparent)]
     Containers(#[from] runtime::RuntimeError),

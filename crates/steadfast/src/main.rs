@@ -18,6 +18,7 @@ mod foresee;
 mod images;
 mod instance;
 mod kubeconfig;
+mod migrate;
 mod output;
 mod roles;
 mod rollout;
@@ -28,6 +29,10 @@ mod worker;
 
 use arguments::{Arguments, Verb};
 use failure::Failure;
+
+/// A fifth of the time that the server spends on a write went into the C library's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // A shim must not have started any thread, so it branches off before everything else.
@@ -61,7 +66,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // A client needs no more than one thread, and what it has begun ends quietly with it.
     let mut builder = match arguments.verb {
-        Verb::Up(_) | Verb::Down(_) | Verb::Image(_) | Verb::Controllers(_) => tokio::runtime::Builder::new_multi_thread(),
+        Verb::Up(_) | Verb::Down(_) | Verb::Migrate(_) | Verb::Image(_) | Verb::Controllers(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         Verb::Plan(_) | Verb::Status(_) | Verb::Rollout(_) => tokio::runtime::Builder::new_current_thread(),
     };
     let tokio = builder.enable_all().build().map_err(Failure::Runtime)?;
@@ -69,6 +76,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         match arguments.verb {
             Verb::Up(up) => up::run(up).await?,
             Verb::Down(down) => down::run(down).await?,
+            Verb::Migrate(migrate) => migrate::run(migrate).await?,
             Verb::Image(image) => images::run(image.verb).await?,
             Verb::Controllers(verb) => controllers_verb::run(verb).await?,
             Verb::Plan(plan) => return foresee::run(plan).await,

@@ -89,11 +89,12 @@ impl Started {
 
 async fn start(up: &Up, instance: &Instance, record: &Record, chosen: Vec<Controller>) -> Result<Started, Failure> {
     let shutdown = CancellationToken::new();
+    // A server that is refused here has not touched the machine.
+    let Backing { store, certificates, is_shared } = backing::open(up, instance, record).await?;
     let network = match record.simulated {
         true => None,
         false => Some(PodNetwork::open(instance.network(up.pod_cidr, up.service_cidr)).await?),
     };
-    let Backing { store, certificates, is_shared } = backing::open(up, instance, record).await?;
     let line = Line::default();
     let server = server(up, store, &certificates, line.dialer(&record.node_name)).await?;
     let mut tasks = serve(up, &server, &certificates, network.as_ref(), &shutdown).await?;

@@ -276,6 +276,9 @@ pub trait Store: Send + Sync + 'static {
     /// The newest revision that is on disk, as far as this process knows: what it was answered, at least.
     fn revision(&self) -> Revision;
 
+    /// Whether other processes may write to it as well: then a lock in this process is not enough, and a [`Guard`] is needed.
+    fn is_shared(&self) -> bool;
+
     /// The newest revision that anybody was answered. A watch or range from there on is told everything.
     fn newest(&self) -> BoxFuture<'_, Result<Revision, ReadError>>;
 

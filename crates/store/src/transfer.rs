@@ -3,8 +3,6 @@
 use thiserror::Error;
 use twox_hash::XxHash64;
 
-use crate::embedded;
-use crate::etcd;
 use crate::{Entry, Range, ReadError, Revision, Store};
 
 /// Entries read at a time.
@@ -18,17 +16,11 @@ pub struct Snapshot {
     pub entries: Vec<Entry>,
 }
 
-/// Why a store's content could not be taken or brought.
+/// Why a store's content could not be taken.
 #[derive(Debug, Error)]
 pub enum TransferError {
     #[error("the store can't be read: {0}")]
     Read(#[from] ReadError),
-    #[error(transparent)]
-    Embedded(#[from] embedded::OpenError),
-    #[error(transparent)]
-    Etcd(#[from] etcd::OpenError),
-    #[error("{0} holds something already; migrate into an empty one")]
-    NotEmpty(String),
 }
 
 impl Snapshot {

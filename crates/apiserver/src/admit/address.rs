@@ -81,13 +81,16 @@ pub(super) enum TakeError {
 #[derive(Debug)]
 pub(super) struct Pool {
     range: Range,
-    taken: BTreeSet<Ipv4Addr>,
+    /// Those of stored services.
+    stored: BTreeSet<Ipv4Addr>,
+    /// Those of services that are about to be stored.
+    claimed: BTreeSet<Ipv4Addr>,
 }
 
 impl Pool {
     /// A pool with every address free.
     pub(super) fn new(range: Range) -> Self {
-        Self { range, taken: BTreeSet::new() }
+        Self { range, stored: BTreeSet::new(), claimed: BTreeSet::new() }
     }
 
     /// The address of the Service `kubernetes`.
@@ -95,31 +98,54 @@ impl Pool {
         self.range.nth(1)
     }
 
-    /// Takes this address.
-    pub(super) fn take(&mut self, address: Ipv4Addr) -> Result<(), TakeError> {
+    fn is_free(&self, address: Ipv4Addr) -> bool {
+        !self.stored.contains(&address) && !self.claimed.contains(&address)
+    }
+
+    /// Claims this address.
+    pub(super) fn claim(&mut self, address: Ipv4Addr) -> Result<(), TakeError> {
         if !self.range.contains(address) {
             return Err(TakeError::Outside { address, range: self.range });
         }
-        if self.taken.insert(address) { Ok(()) } else { Err(TakeError::Taken) }
+        if !self.is_free(address) {
+            return Err(TakeError::Taken);
+        }
+        self.claimed.insert(address);
+        Ok(())
     }
 
-    /// Takes any address. `random` gives numbers to choose by.
-    pub(super) fn take_any(&mut self, mut random: impl FnMut() -> u64) -> Result<Ipv4Addr, TakeError> {
+    /// Claims any address. `random` gives numbers to choose by.
+    pub(super) fn claim_any(&mut self, mut random: impl FnMut() -> u64) -> Result<Ipv4Addr, TakeError> {
         let (asked_only, last) = (ASKED_ONLY.min(self.range.last() / 2), self.range.last());
         let choices = u64::from(last - asked_only);
         let chosen = (0..TRIES).filter_map(|_| u32::try_from(random() % choices).ok()).map(|n| asked_only + 1 + n);
         // When those are taken, whatever is free; never the first, it is not for everyone.
         let searched = (asked_only + 1..=last).chain(2..=asked_only);
         let range = self.range;
-        let address = chosen.chain(searched).filter_map(|n| range.nth(n)).find(|address| !self.taken.contains(address));
+        let address = chosen.chain(searched).filter_map(|n| range.nth(n)).find(|address| self.is_free(*address));
         let address = address.ok_or(TakeError::Full)?;
-        self.taken.insert(address);
+        self.claimed.insert(address);
         Ok(address)
     }
 
-    /// Gives an address back.
+    /// Ends a claim: the address is free, unless its service is stored.
+    pub(super) fn unclaim(&mut self, address: Ipv4Addr) {
+        self.claimed.remove(&address);
+    }
+
+    /// A service with this address is stored. One outside the range (the range was changed) is let be.
+    pub(super) fn store(&mut self, address: Ipv4Addr) {
+        self.stored.insert(address);
+    }
+
+    /// It is stored no more.
     pub(super) fn release(&mut self, address: Ipv4Addr) {
-        self.taken.remove(&address);
+        self.stored.remove(&address);
+    }
+
+    /// Forgets which are stored.
+    pub(super) fn clear(&mut self) {
+        self.stored.clear();
     }
 }
 
@@ -145,21 +171,34 @@ mod tests {
     #[test]
     fn every_address_but_the_first_is_given_once_and_then_the_range_is_full() {
         let mut pool = Pool::new(range("10.0.0.0/28"));
-        let given: BTreeSet<_> = std::iter::from_fn(|| pool.take_any(|| 0).ok()).collect();
+        let given: BTreeSet<_> = std::iter::from_fn(|| pool.claim_any(|| 0).ok()).collect();
         assert_eq!(given.len(), 13);
         assert!(!given.contains(&Ipv4Addr::new(10, 0, 0, 1)));
-        assert_eq!(pool.take_any(|| 7), Err(TakeError::Full));
-        pool.release(Ipv4Addr::new(10, 0, 0, 9));
-        assert_eq!(pool.take_any(|| 7), Ok(Ipv4Addr::new(10, 0, 0, 9)));
+        assert_eq!(pool.claim_any(|| 7), Err(TakeError::Full));
+        pool.unclaim(Ipv4Addr::new(10, 0, 0, 9));
+        assert_eq!(pool.claim_any(|| 7), Ok(Ipv4Addr::new(10, 0, 0, 9)));
+    }
+
+    #[test]
+    fn an_address_is_taken_by_a_claim_or_by_what_is_stored() {
+        let (mut pool, address) = (Pool::new(range("10.0.0.0/24")), Ipv4Addr::new(10, 0, 0, 10));
+        pool.claim(address).unwrap();
+        pool.store(address);
+        pool.unclaim(address);
+        assert_eq!(pool.claim(address), Err(TakeError::Taken));
+        pool.release(address);
+        assert_eq!(pool.claim(address), Ok(()));
+        pool.release(address);
+        assert_eq!(pool.claim(address), Err(TakeError::Taken));
     }
 
     #[test]
     fn addresses_taken_or_outside_are_refused() {
         let mut pool = Pool::new(range("10.0.0.0/24"));
-        pool.take(Ipv4Addr::new(10, 0, 0, 10)).unwrap();
-        assert_eq!(pool.take(Ipv4Addr::new(10, 0, 0, 10)), Err(TakeError::Taken));
+        pool.claim(Ipv4Addr::new(10, 0, 0, 10)).unwrap();
+        assert_eq!(pool.claim(Ipv4Addr::new(10, 0, 0, 10)), Err(TakeError::Taken));
         for outside in [[10, 0, 1, 1], [9, 0, 0, 1], [10, 0, 0, 0], [10, 0, 0, 255]] {
-            assert!(matches!(pool.take(outside.into()), Err(TakeError::Outside { .. })));
+            assert!(matches!(pool.claim(outside.into()), Err(TakeError::Outside { .. })));
         }
     }
 }

@@ -2,15 +2,14 @@
 //! pod has its service account, a service its address, and all of it is within the limits of the namespace.
 //!
 //! A verb calls [`Admission::admit`] after defaults and before `prepare_*` and validation, for the main resource only (not
-//! for subresources), and [`Admitted::keep`] once the change is committed.
+//! for subresources), commits under [`Admitted::guards`], and lets go of it once the change is committed.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kinds::{Object, Resource};
-use store::{Change, CommitError, Event, Expected, Store};
-use tokio::sync::OwnedMutexGuard;
+use store::{Change, CommitError, Event, Expected, Guard, Store};
 
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -70,35 +69,33 @@ impl Request<'_> {
     }
 }
 
-/// What was taken for an object that is not stored yet. Dropped without [`Admitted::keep`], it is given back.
-#[must_use = "what is not kept is given back"]
+/// What is held for an object until it is stored. Dropped before, it is as if the object had not been admitted.
+#[must_use = "what is not held is given to others"]
 #[derive(Debug, Default)]
 pub struct Admitted {
     /// What the object's author should know.
     pub warnings: Vec<String>,
     address: Option<service::Claimed>,
     /// Held until the object is stored, so that the next one in its namespace is counted with it.
-    quota: Option<OwnedMutexGuard<()>>,
+    quota: Option<quota::Reserved>,
 }
 
 impl Admitted {
-    /// The change is stored: what was taken stays taken, and what the object no longer has is free.
-    pub fn keep(self) {
-        if let Some(address) = self.address {
-            address.keep();
+    /// What the object has to be committed under where other servers use the store as well.
+    pub fn guards(&self, store: &dyn Store) -> Vec<Guard> {
+        if !store.is_shared() {
+            return Vec::new();
         }
+        let address = self.address.iter().map(service::Claimed::guard);
+        address.chain(self.quota.iter().map(|quota| &quota.guard)).cloned().collect()
     }
 
-    /// Stores a new object, and keeps what was taken for it. That goes on to its end though nobody may wait for it any more:
-    /// what an object holds can't be given back while it may yet be stored.
+    /// Stores a new object. That goes on to its end though nobody may wait for it any more: what an object holds can't be given to
+    /// others while it may yet be stored.
     pub async fn store(self, store: &Arc<dyn Store>, key: String, change: Change) -> Result<Arc<Event>, CommitError> {
         let takes_nothing = self.address.is_none() && self.quota.is_none();
         let store = Arc::clone(store);
-        let storing = async move {
-            let event = store.commit(&key, Expected::Absent, change).await?;
-            self.keep();
-            Ok(event)
-        };
+        let storing = async move { store.commit_guarded(&key, Expected::Absent, change, &self.guards(&*store)).await };
         if takes_nothing {
             return storing.await;
         }
@@ -117,11 +114,9 @@ pub struct Admission {
 impl Admission {
     /// Admission over a store, with services' addresses from this range. Reads all services to know what is taken.
     pub async fn open(store: Arc<dyn Store>, services: Range) -> Result<Self, ApiError> {
-        let reader = Reader::new(store);
-        let addresses = Addresses::new(services);
-        for service in reader.list::<Service>("").await? {
-            addresses.restore(&service);
-        }
+        let reader = Reader::new(Arc::clone(&store));
+        let addresses = Addresses::new(services, store);
+        addresses.know().await?;
         Ok(Self { reader, addresses, quotas: quota::Locks::default() })
     }
 
@@ -153,17 +148,10 @@ impl Admission {
                 claim::protect(&mut volume.metadata, claim::VOLUME_PROTECTION);
             }
         } else if let Some(service) = object.downcast_mut::<Service>() {
-            return service::complete(&self.addresses, request, service).map(Some);
+            return service::complete(&self.addresses, request, service).await;
         } else if let Some(class) = object.downcast_ref::<PriorityClass>() {
             priority::check_class(&self.reader, request, class).await?;
         }
         Ok(None)
-    }
-
-    /// The object is gone from the store: what it had is free. To be called for every object, of whatever kind.
-    pub fn released(&self, object: &dyn Object) {
-        if let Some(service) = object.downcast_ref::<Service>() {
-            self.addresses.release(service);
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! ResourceQuotas: an object is stored only if what its namespace uses, with it, is within every quota.
 //!
 //! What is used is counted from the store, not remembered, so it can't drift. The lock of the namespace is held from the
-//! counting until the object is stored: of two that would fit alone and not together, the second is counted with the first.
+//! counting until the object is stored: of two that would fit alone and not together, the second is counted with the first. Between
+//! servers that share a store, the guard of the namespace does the same: the second is refused by the store, and counted anew.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
 use kinds::Object;
 use plan::quota::{self, Claim};
+use store::{Guard, Revision};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Request;
@@ -39,13 +41,20 @@ impl Locks {
     }
 }
 
-/// Refuses an object that is too much for a quota. What is returned is held until the object is stored.
+/// What is held until a counted object is stored.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    _lock: OwnedMutexGuard<()>,
+    pub(super) guard: Guard,
+}
+
+/// Refuses an object that is too much for a quota.
 pub(super) async fn reserve(
     locks: &Locks,
     reader: &Reader,
     request: &Request<'_>,
     object: &dyn Object,
-) -> Result<Option<OwnedMutexGuard<()>>, ApiError> {
+) -> Result<Option<Reserved>, ApiError> {
     if !request.resource.is_namespaced() || !(request.creates() || changes_use(object)) {
         return Ok(None);
     }
@@ -57,8 +66,8 @@ pub(super) async fn reserve(
     if quotas.is_empty() {
         return Ok(None);
     }
-    let guard = locks.of(request.namespace).await;
-    let stored = stored(reader, request, object).await?;
+    let lock = locks.of(request.namespace).await;
+    let (stored, revision) = stored(reader, request, object).await?;
     for quota in &quotas {
         let used = match &stored {
             Stored::Objects(objects) => quota::used(quota, request.resource, objects.iter().map(|object| &**object), now),
@@ -68,7 +77,7 @@ pub(super) async fn reserve(
             return Err(request.forbidden(&why));
         }
     }
-    Ok(Some(guard))
+    Ok(Some(Reserved { _lock: lock, guard: Guard::new("quota", request.namespace, revision) }))
 }
 
 /// Whether a change of such an object can make it use more.
@@ -82,11 +91,13 @@ enum Stored {
     Count(usize),
 }
 
-async fn stored(reader: &Reader, request: &Request<'_>, object: &dyn Object) -> Result<Stored, ApiError> {
+async fn stored(reader: &Reader, request: &Request<'_>, object: &dyn Object) -> Result<(Stored, Revision), ApiError> {
     let looks_inside = changes_use(object) || object.downcast_ref::<Pod>().is_some();
     if looks_inside {
-        reader.objects(request.resource, request.namespace).await.map(Stored::Objects)
+        let (objects, revision) = reader.objects(request.resource, request.namespace).await?;
+        Ok((Stored::Objects(objects), revision))
     } else {
-        reader.count(request.resource, request.namespace).await.map(Stored::Count)
+        let (count, revision) = reader.count(request.resource, request.namespace).await?;
+        Ok((Stored::Count(count), revision))
     }
 }

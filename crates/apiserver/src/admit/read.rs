@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::{Metadata, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kinds::{Object, Resource, registry};
 use serde::de::DeserializeOwned;
-use store::{Page, Range, ReadError, Store, WatchMessage};
+use store::{Page, Range, ReadError, Revision, Store, WatchMessage};
 
 use crate::error::ApiError;
 use crate::{document, keys};
@@ -60,15 +60,17 @@ impl Reader {
         page.entries.iter().map(|entry| decode(entry.document.json())).collect()
     }
 
-    /// All objects of a resource in a namespace, as its own kind.
-    pub(super) async fn objects(&self, resource: &Resource, namespace: &str) -> Result<Vec<Box<dyn Object>>, ApiError> {
+    /// All objects of a resource in a namespace, as its own kind, and as of when.
+    pub(super) async fn objects(&self, resource: &Resource, namespace: &str) -> Result<(Vec<Box<dyn Object>>, Revision), ApiError> {
         let page = self.page(resource, namespace).await?;
-        page.entries.iter().map(|entry| document::read(resource, entry.document.json())).collect()
+        let objects = page.entries.iter().map(|entry| document::read(resource, entry.document.json())).collect::<Result<_, _>>()?;
+        Ok((objects, page.revision))
     }
 
-    /// How many objects of a resource there are in a namespace.
-    pub(super) async fn count(&self, resource: &Resource, namespace: &str) -> Result<usize, ApiError> {
-        Ok(self.page(resource, namespace).await?.entries.len())
+    /// How many objects of a resource there are in a namespace, and as of when.
+    pub(super) async fn count(&self, resource: &Resource, namespace: &str) -> Result<(usize, Revision), ApiError> {
+        let page = self.page(resource, namespace).await?;
+        Ok((page.entries.len(), page.revision))
     }
 
     async fn page(&self, resource: &Resource, namespace: &str) -> Result<Page, ApiError> {

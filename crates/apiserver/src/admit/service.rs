@@ -3,73 +3,140 @@
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use kinds::registry;
+use store::{Document, Event, Guard, Revision, Store, Watch, WatchMessage};
 
 use super::address::{Pool, Range, TakeError};
 use super::{Request, random};
 use crate::error::ApiError;
 use crate::field::{FieldError, Path};
+use crate::keys;
 use crate::strategy::service::{NONE, has_address};
 
 /// The service that stands for this API server; the first address is its own.
 const KUBERNETES: (&str, &str) = ("default", "kubernetes");
 
-/// The addresses of all services. Shared; rebuilt from the stored services at start.
-#[derive(Clone, Debug)]
-pub(super) struct Addresses(Arc<Mutex<Pool>>);
+/// The addresses of all services. Shared. What is stored is known from the store's events, whichever server made them; what is about
+/// to be stored here is claimed until it is.
+#[derive(Clone)]
+pub(super) struct Addresses {
+    book: Arc<Mutex<Book>>,
+    store: Arc<dyn Store>,
+}
 
-/// What an admitted service took, and what it gives up. Dropped without [`Claimed::keep`], all is as before.
-#[derive(Debug)]
+struct Book {
+    pool: Pool,
+    /// What happens to services; nothing before all of them were read, or when the watch has ended.
+    watch: Option<Box<dyn Watch>>,
+    /// The pool is as of this revision.
+    seen: Revision,
+}
+
+/// What an admitted service took. Dropped when the service is stored, or is not going to be.
 pub(super) struct Claimed {
     addresses: Addresses,
-    taken: Option<Ipv4Addr>,
-    given_up: Option<Ipv4Addr>,
+    address: Ipv4Addr,
+    guard: Guard,
 }
 
 impl Claimed {
-    /// The service is stored.
-    pub(super) fn keep(mut self) {
-        self.taken = None;
-        if let Some(address) = self.given_up.take() {
-            self.addresses.pool().release(address);
-        }
+    /// Refuses the service when another server has given the address away meanwhile.
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+}
+
+impl std::fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Claimed").field(&self.address).finish()
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        if let Some(address) = self.taken {
-            self.addresses.pool().release(address);
-        }
+        self.addresses.book().pool.unclaim(self.address);
     }
 }
 
 impl Addresses {
-    pub(super) fn new(range: Range) -> Self {
-        Self(Arc::new(Mutex::new(Pool::new(range))))
+    pub(super) fn new(range: Range, store: Arc<dyn Store>) -> Self {
+        let book = Book { pool: Pool::new(range), watch: None, seen: Revision::default() };
+        Self { book: Arc::new(Mutex::new(book)), store }
     }
 
-    /// No code panics while it holds the lock half-way through a change, so a poisoned pool is as good as any.
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No code panics while it holds the lock half-way through a change, so a poisoned book is as good as any.
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A stored service has this address. One outside the range (the range was changed) or a second owner is let be.
-    pub(super) fn restore(&self, service: &Service) {
-        if let Some(address) = service.spec.as_ref().and_then(address_of)
-            && let Err(error) = self.pool().take(address)
-        {
-            let name = service.metadata.name.as_deref().unwrap_or_default();
-            tracing::warn!(service = name, %address, %error, "a stored service has an address that is not free");
+    /// Reads all services, if that was not done, or what happened to them since is not known.
+    pub(super) async fn know(&self) -> Result<(), ApiError> {
+        if self.book().follow() {
+            return Ok(());
+        }
+        let resource = registry::find("", "v1", "services").ok_or(ApiError::NoRoute)?;
+        let prefix = keys::collection(resource, "");
+        let page = self.store.range(store::Range { prefix: &prefix, ..store::Range::default() }).await?;
+        let watch = self.store.watch(&prefix, page.revision);
+        let watch = watch.map_err(|error| ApiError::Unavailable { message: format!("services can't be followed: {error}") })?;
+        let mut book = self.book();
+        book.pool.clear();
+        for address in page.entries.iter().filter_map(|entry| stored_address(&entry.document)) {
+            book.pool.store(address);
+        }
+        (book.watch, book.seen) = (Some(watch), page.revision);
+        Ok(())
+    }
+
+    /// Claims an address, by what is stored now.
+    async fn claim(&self, claim: impl Fn(&mut Pool) -> Result<Ipv4Addr, TakeError>) -> Result<Result<Claimed, TakeError>, ApiError> {
+        loop {
+            self.know().await?;
+            let mut book = self.book();
+            // What was stored until now has ended its claim, and was told before: it is never free in between.
+            if book.follow() {
+                let (claimed, seen) = (claim(&mut book.pool), book.seen);
+                return Ok(claimed.map(|address| Claimed {
+                    addresses: self.clone(),
+                    address,
+                    guard: Guard::new("address", &address.to_string(), seen),
+                }));
+            }
+        }
+    }
+}
+
+impl Book {
+    /// Takes in what has happened. False when that is not known.
+    fn follow(&mut self) -> bool {
+        loop {
+            let Some(watch) = &mut self.watch else { return false };
+            match watch.next().now_or_never() {
+                None => return true,
+                Some(Ok(WatchMessage::Progress(revision))) => self.seen = revision,
+                Some(Ok(WatchMessage::Event(event))) => self.take_in(&event),
+                Some(Err(_)) => self.watch = None,
+            }
         }
     }
 
-    /// The service is gone.
-    pub(super) fn release(&self, service: &Service) {
-        if let Some(address) = service.spec.as_ref().and_then(address_of) {
-            self.pool().release(address);
+    fn take_in(&mut self, event: &Event) {
+        self.seen = event.revision;
+        if let Some(address) = event.previous.as_ref().and_then(stored_address) {
+            self.pool.release(address);
+        }
+        if let Some(address) = event.document.as_ref().and_then(stored_address) {
+            self.pool.store(address);
         }
     }
+}
+
+/// The address of a service as it is stored.
+fn stored_address(document: &Document) -> Option<Ipv4Addr> {
+    let service: Service = serde_json::from_slice(document.json()).ok()?;
+    service.spec.as_ref().and_then(address_of)
 }
 
 /// The address a service has or asks for; `None` for a headless one and for text that is no address.
@@ -82,52 +149,47 @@ fn is_headless(spec: &ServiceSpec) -> bool {
 }
 
 /// Refuses what can't be served, and gives the service an address if it needs one.
-pub(super) fn complete(addresses: &Addresses, request: &Request<'_>, service: &mut Service) -> Result<Claimed, ApiError> {
-    let mut claimed = Claimed { addresses: addresses.clone(), taken: None, given_up: None };
-    let Some(spec) = &mut service.spec else { return Ok(claimed) };
+pub(super) async fn complete(addresses: &Addresses, request: &Request<'_>, service: &mut Service) -> Result<Option<Claimed>, ApiError> {
+    let Some(spec) = &mut service.spec else { return Ok(None) };
     refuse_unserved(request, spec)?;
     let had = request.old.and_then(|old| old.downcast_ref::<Service>()).and_then(|old| old.spec.as_ref());
     let held = had.and_then(address_of);
-    if !has_address(spec) || is_headless(spec) {
-        // Only a service that stops having an address gives it up; any other change of it is refused by validation.
-        claimed.given_up = held.filter(|_| !has_address(spec));
-        return Ok(claimed);
-    }
     // A client that replaces a service need not repeat its address, and one that names another is told so by validation.
-    if held.is_some() || had.is_some_and(is_headless) {
-        return Ok(claimed);
+    if !has_address(spec) || is_headless(spec) || held.is_some() || had.is_some_and(is_headless) {
+        return Ok(None);
     }
-    claimed.taken = take(addresses, request, spec)?;
-    Ok(claimed)
+    take(addresses, request, spec).await
 }
 
-fn take(addresses: &Addresses, request: &Request<'_>, spec: &mut ServiceSpec) -> Result<Option<Ipv4Addr>, ApiError> {
+async fn take(addresses: &Addresses, request: &Request<'_>, spec: &mut ServiceSpec) -> Result<Option<Claimed>, ApiError> {
     let asked = spec.cluster_ip.as_deref().filter(|text| !text.is_empty());
-    let address = match asked.map(str::parse::<Ipv4Addr>) {
+    let claimed = match asked.map(str::parse::<Ipv4Addr>) {
         // Validation says what is wrong with it.
         Some(Err(_)) => return Ok(None),
-        Some(Ok(address)) => take_asked(addresses, request, address)?,
+        Some(Ok(address)) => take_asked(addresses, request, address).await?,
         None if spec.cluster_ips.as_ref().is_some_and(|all| !all.is_empty()) => return Ok(None),
-        None => addresses
-            .pool()
-            .take_any(random::number)
-            .map_err(|error| ApiError::internal(format!("failed to allocate a serviceIP: {error}")))?,
+        None => {
+            let claimed = addresses.claim(|pool| pool.claim_any(random::number)).await?;
+            claimed.map_err(|error| ApiError::internal(format!("failed to allocate a serviceIP: {error}")))?
+        }
     };
-    spec.cluster_ip = Some(address.to_string());
-    spec.cluster_ips = Some(vec![address.to_string()]);
-    Ok(Some(address))
+    let address = claimed.address.to_string();
+    spec.cluster_ips = Some(vec![address.clone()]);
+    spec.cluster_ip = Some(address);
+    Ok(Some(claimed))
 }
 
-fn take_asked(addresses: &Addresses, request: &Request<'_>, address: Ipv4Addr) -> Result<Ipv4Addr, ApiError> {
-    let mut pool = addresses.pool();
-    let reserved = pool.first() == Some(address) && (request.namespace, request.name) != KUBERNETES;
-    let taken = if reserved { Err(TakeError::Taken) } else { pool.take(address) };
-    taken.map_err(|error| {
+async fn take_asked(addresses: &Addresses, request: &Request<'_>, address: Ipv4Addr) -> Result<Claimed, ApiError> {
+    let is_its_own = (request.namespace, request.name) == KUBERNETES;
+    let claim = |pool: &mut Pool| match pool.first() == Some(address) && !is_its_own {
+        true => Err(TakeError::Taken),
+        false => pool.claim(address).map(|()| address),
+    };
+    addresses.claim(claim).await?.map_err(|error| {
         let path = Path::new("spec").child("clusterIPs");
         let detail = format!("failed to allocate IP {address}: {error}");
         invalid(request, FieldError::invalid(path, serde_json::json!([address.to_string()]), detail))
-    })?;
-    Ok(address)
+    })
 }
 
 fn invalid(request: &Request<'_>, error: FieldError) -> ApiError {

@@ -73,12 +73,28 @@ impl World {
     /// The object as it would be stored.
     async fn created(&self, plural: &str, value: Value) -> Result<Value, ApiError> {
         let mut object = decode(plural, value);
-        self.create(plural, "default", &mut object).await?.keep();
+        drop(self.create(plural, "default", &mut object).await?);
         Ok(object.to_value())
     }
 
+    /// The object as it is stored.
+    async fn stored(&self, plural: &str, value: Value) -> Result<Value, ApiError> {
+        let mut object = decode(plural, value);
+        let admitted = self.create(plural, "default", &mut object).await?;
+        let (text, name) = (object.to_value(), object.meta().name.clone().unwrap_or_default());
+        put(&*self.store, plural, "default", &name, text.clone()).await;
+        drop(admitted);
+        Ok(text)
+    }
+
+    async fn change(&self, name: &str, change: Change) {
+        let key = keys::object(resource("services"), "default", name);
+        let there = self.store.get(&key).await.unwrap().0.unwrap();
+        self.store.commit(&key, Expected::At(there.revision), change).await.unwrap();
+    }
+
     async fn service(&self, name: &str, address: &str) -> Result<Value, ApiError> {
-        self.created("services", json!({"metadata": {"name": name}, "spec": {"clusterIP": address, "ports": [{"port": 1}]}})).await
+        self.stored("services", json!({"metadata": {"name": name}, "spec": {"clusterIP": address, "ports": [{"port": 1}]}})).await
     }
 }
 
@@ -98,7 +114,7 @@ async fn an_object_needs_a_namespace_that_is_not_ending() {
         error.to_string(),
         "configmaps \"c\" is forbidden: unable to create new content in namespace ending because it is being terminated"
     );
-    world.create("configmaps", "default", &mut map).await.unwrap().keep();
+    drop(world.create("configmaps", "default", &mut map).await.unwrap());
 }
 
 #[tokio::test]
@@ -137,7 +153,7 @@ async fn a_pod_that_wants_no_token_gets_none_and_keeps_its_own_tolerations() {
 async fn an_admitted_pod_is_a_valid_pod() {
     let world = World::new().await;
     let mut object = decode("pods", pod());
-    world.create("pods", "default", &mut object).await.unwrap().keep();
+    drop(world.create("pods", "default", &mut object).await.unwrap());
     assert_eq!(crate::strategy::of(resource("pods")).validate(object.as_ref()), []);
 }
 
@@ -164,7 +180,7 @@ async fn the_first_pod_of_a_new_namespace_waits_for_its_service_account() {
     let mut object = decode("pods", pod());
     let account = put(&*world.store, "serviceaccounts", "new", "default", json!({"metadata": {"name": "default"}}));
     let (admitted, ()) = tokio::join!(world.create("pods", "new", &mut object), account);
-    admitted.unwrap().keep();
+    drop(admitted.unwrap());
 }
 
 #[tokio::test]
@@ -199,10 +215,12 @@ async fn an_address_is_free_again_when_its_service_is_not_stored_or_is_deleted()
     let world = World::new().await;
     let value = json!({"metadata": {"name": "a"}, "spec": {"clusterIP": "10.96.0.50", "ports": [{"port": 1}]}});
     let mut object = decode("services", value);
-    drop(world.create("services", "default", &mut object).await.unwrap());
-    world.create("services", "default", &mut object).await.unwrap().keep();
+    let claimed = world.create("services", "default", &mut object).await.unwrap();
     assert!(world.service("b", "10.96.0.50").await.is_err());
-    world.admission.released(object.as_ref());
+    drop(claimed);
+    world.service("a", "10.96.0.50").await.unwrap();
+    assert!(world.service("b", "10.96.0.50").await.is_err());
+    world.change("a", Change::Delete).await;
     world.service("b", "10.96.0.50").await.unwrap();
 }
 
@@ -230,14 +248,36 @@ async fn headless_and_external_services_get_no_address_and_node_ports_are_refuse
 #[tokio::test]
 async fn a_service_that_becomes_external_gives_its_address_up_once_that_is_stored() {
     let world = World::new().await;
-    let mut old = decode("services", json!({"metadata": {"name": "a"}, "spec": {"clusterIP": "10.96.0.50"}}));
-    world.create("services", "default", &mut old).await.unwrap().keep();
+    world.service("a", "10.96.0.50").await.unwrap();
+    let old = decode("services", json!({"metadata": {"name": "a"}, "spec": {"clusterIP": "10.96.0.50"}}));
     let mut new = decode("services", json!({"metadata": {"name": "a"}, "spec": {"type": "ExternalName", "externalName": "x"}}));
     let request = update("services", old.as_ref(), &world.user);
     drop(world.admission.admit(&request, new.as_mut()).await.unwrap());
     assert!(world.service("b", "10.96.0.50").await.is_err());
-    world.admission.admit(&request, new.as_mut()).await.unwrap().keep();
+    world.change("a", Change::Put(with_version(new.to_value()))).await;
     world.service("b", "10.96.0.50").await.unwrap();
+}
+
+#[tokio::test]
+async fn two_servers_never_give_one_address_to_two_services() {
+    let world = World::new().await;
+    let other = Admission::open(Arc::clone(&world.store), "10.96.0.0/24".parse().unwrap()).await.unwrap();
+    let value = |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "10.96.0.50", "ports": [{"port": 1}]}});
+    let (mut one, mut two) = (decode("services", value("a")), decode("services", value("b")));
+    let first = world.create("services", "default", &mut one).await.unwrap();
+    let request = Request { namespace: "default", name: "b", ..request("services", &world.user) };
+    let second = other.admit(&request, two.as_mut()).await.unwrap();
+    // Each thinks that it was first; the store decides.
+    let commit = |name: &str, admitted: &Admitted, object: &dyn Object| {
+        let (key, guard) = (keys::object(resource("services"), "default", name), admitted.address.as_ref().unwrap().guard().clone());
+        let (store, draft) = (Arc::clone(&world.store), with_version(object.to_value()));
+        async move { store.commit_guarded(&key, Expected::Absent, Change::Put(draft), &[guard]).await }
+    };
+    commit("a", &first, one.as_ref()).await.unwrap();
+    let refused = commit("b", &second, two.as_ref()).await;
+    assert!(matches!(refused, Err(store::CommitError::Overtaken)), "{refused:?}");
+    drop(second);
+    assert!(other.admit(&request, two.as_mut()).await.is_err());
 }
 
 #[tokio::test]

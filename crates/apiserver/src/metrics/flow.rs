@@ -24,7 +24,7 @@ impl Told {
     }
 }
 
-/// A name, what it means, and where it is found.
+/// A name, its help, and how much it is.
 type Gauge = (&'static str, &'static str, fn(&Told) -> f64);
 
 /// Tells of all seats.

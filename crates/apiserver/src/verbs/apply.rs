@@ -24,7 +24,11 @@ use crate::writes::{self, Part, Proposal, Target};
 const ATTEMPTS: usize = 16;
 
 pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ApplyOptions, body: &[u8]) -> Result<Response, ApiError> {
-    let part = if call.subresource == Some(Subresource::Status) { Part::Status } else { Part::Main };
+    let part = match call.subresource {
+        Some(Subresource::Status) => Part::Status,
+        Some(Subresource::EphemeralContainers) => Part::Ephemeral,
+        _ => Part::Main,
+    };
     let read = decode::configuration(call.resource, body, options.write.field_validation)?;
     let configuration = Configuration { read, force: options.force };
     configuration.check(call.resource)?;

@@ -7,6 +7,7 @@ use super::form;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::keys;
+use crate::list;
 use crate::query::ListOptions;
 use crate::respond::{self, Response};
 use crate::route::Call;
@@ -51,7 +52,7 @@ async fn begin(context: &Context<'_>, prefix: &str, options: &ListOptions) -> Re
         let after = options.revision.filter(|&revision| revision > 0).map_or_else(|| store.revision(), Revision);
         return Ok(Begin { after, initial: Vec::new(), tells_end: false });
     }
-    let newest = store.revision().0;
+    let newest = list::newest(&**store, options.revision).await?.0;
     if let Some(wanted) = options.revision.filter(|&wanted| wanted > newest) {
         return Err(ApiError::TooLargeRevision { wanted, current: newest });
     }

@@ -170,6 +170,10 @@ impl Store for Embedded {
         self.hub.state().revision()
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn newest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
         async move { Ok(self.hub.state().revision()) }.boxed()
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::Options;
@@ -21,6 +22,8 @@ use crate::{ReadError, Revision};
 const PAGE: Number = 100;
 /// How long the watch may take to tell what etcd has done. Where it takes longer, others may write to the same etcd.
 const DELAY: Duration = Duration::from_millis(50);
+/// A watch that tells nothing for so long, though there is something to tell, goes on with another member.
+const STALLED: Duration = Duration::from_secs(2);
 /// Between attempts to watch.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -34,6 +37,7 @@ pub(super) struct Cluster {
     options: Options,
     newest: Turnstile,
     barrier: Turnstile,
+    stalled: Notify,
 }
 
 /// Why the documents could not be read.
@@ -68,7 +72,16 @@ impl From<CallError> for Ended {
 
 impl Cluster {
     pub(super) fn new(calls: Channel, watches: Channel, places: Places, numbering: Numbering, options: Options) -> Self {
-        Self { calls, watches, places, numbering, options, newest: Turnstile::default(), barrier: Turnstile::default() }
+        Self {
+            calls,
+            watches,
+            places,
+            numbering,
+            options,
+            newest: Turnstile::default(),
+            barrier: Turnstile::default(),
+            stalled: Notify::new(),
+        }
     }
 
     pub(super) async fn range(&self, request: RangeRequest<'_>) -> Result<RangeResponse, CallError> {
@@ -99,8 +112,21 @@ impl Cluster {
         // Something of ours, after whatever others have written, must be told by the watch.
         let barrier = self.numbering.revision(self.barrier().await.map_err(ReadError::Unavailable)?);
         let late = |_| ReadError::Unavailable(format!("the watch of etcd has not come to revision {newest} in time").into());
-        timeout(PATIENCE, replica.reached(barrier)).await.map_err(late)?;
+        timeout(PATIENCE, self.come(replica, barrier)).await.map_err(late)?;
         replica.check()
+    }
+
+    /// Waits until the replica has come to a revision that etcd has.
+    pub(super) async fn come(&self, replica: &Replica, revision: Revision) {
+        loop {
+            let before = replica.applied();
+            if timeout(STALLED, replica.reached(revision)).await.is_ok() {
+                return;
+            }
+            if replica.applied() == before {
+                self.stalled.notify_waiters();
+            }
+        }
     }
 
     async fn barrier(&self) -> Answer {
@@ -215,7 +241,10 @@ impl Cluster {
         let mut answers = self.watches.stream("Watch/Watch", &watch(begin, &end, from)).await?;
         loop {
             let broke_off = || CallError::Lost("the watch ended".to_owned());
-            let message = answers.next().await?.ok_or_else(broke_off)?;
+            let message = tokio::select! {
+                message = answers.next() => message?.ok_or_else(broke_off)?,
+                () = self.stalled.notified() => return Err(CallError::Lost("it tells nothing though there is something".to_owned()).into()),
+            };
             let told = WatchResponse::read(&message).map_err(CallError::from)?;
             if told.compacted > 0 {
                 return Err(Ended::Compacted);

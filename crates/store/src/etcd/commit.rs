@@ -115,7 +115,7 @@ impl<'a> Commit<'a> {
     }
 
     async fn finish_at(self, revision: Revision) -> Result<Arc<Event>, CommitError> {
-        let reached = self.backoff.within(self.replica.reached(revision)).await;
+        let reached = self.backoff.within(self.cluster.come(self.replica, revision)).await;
         let event = reached.and_then(|()| self.replica.hub.state().event_at(revision).cloned());
         let reason = || format!("it is stored as revision {revision}, but the watch of etcd has not told of it in time");
         event.ok_or_else(|| CommitError::Uncertain(reason().into()))
@@ -131,7 +131,7 @@ impl<'a> Commit<'a> {
         if let Some(reason) = self.unclear.clone() {
             // What an earlier attempt did, the watch has told when it has come so far.
             let revision = self.cluster.numbering.revision(number);
-            if self.backoff.within(self.replica.reached(revision)).await.is_none() {
+            if self.backoff.within(self.cluster.come(self.replica, revision)).await.is_none() {
                 return Err(CommitError::Uncertain(reason.into()));
             }
             if let Some(revision) = self.awaited.found() {

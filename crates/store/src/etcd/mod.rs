@@ -241,6 +241,10 @@ impl Store for Etcd {
         self.replica.applied()
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn newest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
         async move {
             self.cluster.catch_up(&self.replica).await?;

@@ -121,6 +121,22 @@ async fn members_that_are_killed_take_nothing_with_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_stands_still_is_left_for_another() {
+    let cluster = Cluster::start(3);
+    // It uses the first member, until that says nothing any more.
+    let store = open(&cluster).await;
+    let first = store.commit("a", Expected::Absent, put(1)).await.expect("nothing is there").revision;
+    cluster.freeze(0);
+    let mut last = first;
+    for number in 2..5 {
+        last = store.commit("a", Expected::At(last), put(number)).await.expect("the others are a majority").revision;
+        let (found, _) = store.get("a").await.expect("readable");
+        assert_eq!(found.map(|entry| entry.revision), Some(last));
+    }
+    assert_eq!(follow(&store, first, last).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_over_a_line_that_breaks_happen_once() {
     let cluster = Cluster::start(1);
     let line = Line::to(&cluster).await;
@@ -222,6 +238,31 @@ async fn a_server_that_missed_what_etcd_has_forgotten_reads_all_again() {
     assert!(matches!(ended, WatchError::TooSlow { seen } if seen == first), "{ended}");
     assert!(matches!(cut_off.watch("", first).err(), Some(WatchError::Compacted { .. })));
     assert!(cut_off.commit("a", Expected::At(last), Change::Delete).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_has_gone_back_is_noticed_and_not_served_from() {
+    let mut cluster = Cluster::start(1);
+    let store = open(&cluster).await;
+    for number in 0..5 {
+        store.commit(&format!("k/{number}"), Expected::Absent, put(number)).await.expect("it is as expected");
+    }
+    let mut watch = store.watch("", store.revision()).expect("the present is not compacted");
+    tokio::task::block_in_place(|| {
+        cluster.kill(0);
+        cluster.lose_data(0);
+        cluster.restart(0);
+    });
+    let refused = store.get("k/0").await.err().expect("refused").to_string();
+    assert!(refused.contains("gone back") && refused.contains("Start all servers again"), "{refused}");
+    let refused = store.commit("k/9", Expected::Absent, put(9)).await.err().expect("refused");
+    assert!(matches!(refused, CommitError::Unavailable(_)), "{refused}");
+    while let Ok(told) = watch.next().await {
+        assert!(matches!(told, WatchMessage::Progress(_)), "{told:?}");
+    }
+    // One that is opened again finds a store that begins.
+    let again = open(&cluster).await;
+    assert_eq!(again.get("k/0").await.expect("readable").0, None);
 }
 
 /// A line to a member that can break.

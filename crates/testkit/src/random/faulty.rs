@@ -37,6 +37,8 @@ pub enum Fault {
     OldRead,
     /// A page is not of the revision it says.
     MixedPage,
+    /// What was acknowledged last is not on disk when the server is killed.
+    LostAtKill,
 }
 
 /// The store.
@@ -140,6 +142,10 @@ impl Store for Faulty {
             at_once(self.inner.commit_guarded(key, expected, change, guards)).await
         }
         .boxed()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
     }
 
     fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, WatchError> {
