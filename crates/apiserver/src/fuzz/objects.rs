@@ -35,8 +35,7 @@ pub fn yaml(input: &[u8]) {
     if let Ok(Decoded { object, .. }) = decode::body(resource, &headers, body, FieldValidation::Warn) {
         check(resource, &*object);
     }
-    if let Ok(read) = decode::configuration(resource, body, FieldValidation::Warn) {
-        let configuration = read.value;
+    if let Ok(decode::Read { value: configuration, .. }) = decode::configuration(resource, body, FieldValidation::Warn) {
         assert!(configuration.is_object());
         // No alias makes much of little.
         let (length, most) = (configuration.to_string().len(), 1 << 24);
