@@ -108,7 +108,7 @@ async fn a_terminal_is_carried_both_ways() {
     assert_eq!(response.status(), 101);
     let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
     stream.write_all(b"!hello").await.unwrap();
-    let expected = b"/exec/default/one/main?command=sh&command=-c&command=a%20b&input=1&output=1&tty=1!hello";
+    let expected = b"/exec/default/one/main?command=sh&command=-c&command=a%20b&input=1&output=1&error=1&tty=1!hello";
     let mut found = vec![0; expected.len()];
     stream.read_exact(&mut found).await.unwrap();
     assert_eq!(found, expected);
