@@ -53,8 +53,8 @@ async fn judged(mut cluster: Cluster, mut kills: impl FnMut(usize)) {
     for kill in 1..=KILLS {
         record.reached((workload.writers * calls * kill / (KILLS + 1)) as usize).await;
         cluster.kill();
-        kills(kill as usize);
         door.close();
+        kills(kill as usize);
         cluster.up();
         door.open(client(&cluster).await);
     }
