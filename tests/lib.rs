@@ -26,6 +26,7 @@ pub use request::{Answer, Watch};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub mod resp;
+pub mod workload;
 
 /// One running instance with its own data directory, ports and addresses. Everything it made is removed on drop.
 #[derive(Debug)]

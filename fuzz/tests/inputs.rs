@@ -1,5 +1,4 @@
 //! Seeds and regressions, tried without an engine.
-#![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,20 +1,7 @@
 //! The API as kubectl and its users see it; nodes only pretend to run pods, so that no root is needed.
 
+use end_to_end::workload::WEB as SET;
 use end_to_end::{Cluster, said};
-
-const SET: &str = r#"
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: web}
-spec:
-  serviceName: web
-  replicas: 3
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      containers: [{name: web, image: "busybox:1"}]
-"#;
 
 #[test]
 fn kubectl_verbs_work_on_a_set() {

@@ -2,27 +2,14 @@
 
 use std::process::Command;
 
+use end_to_end::workload::WEB as SET;
 use end_to_end::{Cluster, said, tool};
-
-const SET: &str = r#"
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: web}
-spec:
-  serviceName: web
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      containers: [{name: web, image: "busybox:1"}]
-"#;
 
 #[test]
 fn kubectl_explains_every_kind_and_lists_by_streaming() {
     let cluster = Cluster::simulated(1);
     cluster.apply(SET);
-    cluster.ready("web", 2);
+    cluster.ready("web", 3);
     let resources = cluster.kubectl(&["api-resources", "--verbs", "list", "--output", "name"]);
     for resource in resources.split_whitespace() {
         let plural = resource.split('.').next().unwrap();
@@ -44,7 +31,7 @@ fn kubectl_explains_every_kind_and_lists_by_streaming() {
     }
     let mut streaming = cluster.kubectl_command(&["get", "pods", "--output", "name"]);
     let output = streaming.env("KUBE_FEATURE_WatchListClient", "true").output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "pod/web-0\npod/web-1\n", "{}", said(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "pod/web-0\npod/web-1\npod/web-2\n", "{}", said(&output));
 }
 
 #[test]
@@ -81,7 +68,7 @@ fn clients_that_validate_by_the_old_document_accept_what_is_right_and_refuse_wha
     std::fs::write(&file, SET).unwrap();
     let applied = old_kubectl(&cluster, &["apply", "--filename", path]).output().unwrap();
     assert!(applied.status.success(), "{}", said(&applied));
-    cluster.ready("web", 2);
+    cluster.ready("web", 3);
     std::fs::write(&file, SET.replace("serviceName", "serviceNam")).unwrap();
     let refused = old_kubectl(&cluster, &["apply", "--filename", path]).output().unwrap();
     assert!(!refused.status.success() && said(&refused).contains("serviceNam"), "{}", said(&refused));

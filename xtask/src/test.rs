@@ -9,7 +9,7 @@ const THREADS: &str = "4";
 /// Installs what the tests need, then checks format, lints and tidiness, and runs all tests.
 pub fn run() -> Result {
     install::packages(&[("busybox", "busybox-static"), ("crun", "crun"), ("nft", "nftables"), ("docker-registry", "docker-registry")])?;
-    install::packages(&[("etcd", "etcd-server")])?;
+    install::packages(&[("etcd", "etcd-server"), ("script", "bsdutils")])?;
     let kubectl = install::kubectl()?;
     step("clients", clients::install)?;
     step("format", || show(command("cargo", &["fmt", "--all", "--check"])))?;

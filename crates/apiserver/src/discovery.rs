@@ -145,10 +145,10 @@ fn verbs(row: &Resource) -> Vec<&'static str> {
 
 pub fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
     match subresource {
-        Subresource::Status | Subresource::Scale => &["get", "patch", "update"],
+        Subresource::Status | Subresource::Scale | Subresource::EphemeralContainers => &["get", "patch", "update"],
         Subresource::Binding | Subresource::Eviction | Subresource::Token => &["create"],
         Subresource::Log => &["get"],
-        Subresource::Exec => &["create", "get"],
+        Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["create", "get"],
         Subresource::Finalize => &["update"],
     }
 }
@@ -156,11 +156,15 @@ pub fn subresource_verbs(subresource: Subresource) -> &'static [&'static str] {
 /// Group, version and kind of what a subresource takes or answers.
 pub fn response_kind(row: &Resource, subresource: Subresource) -> (&'static str, &'static str, &'static str) {
     match subresource {
-        Subresource::Status | Subresource::Log | Subresource::Finalize => (row.group, row.version, row.kind),
+        Subresource::Status | Subresource::Log | Subresource::Finalize | Subresource::EphemeralContainers => {
+            (row.group, row.version, row.kind)
+        }
         Subresource::Scale => ("autoscaling", "v1", "Scale"),
         Subresource::Binding => ("", "v1", "Binding"),
         Subresource::Eviction => ("policy", "v1", "Eviction"),
         Subresource::Exec => ("", "v1", "PodExecOptions"),
+        Subresource::Attach => ("", "v1", "PodAttachOptions"),
+        Subresource::PortForward => ("", "v1", "PodPortForwardOptions"),
         Subresource::Token => ("authentication.k8s.io", "v1", "TokenRequest"),
     }
 }

@@ -28,6 +28,9 @@ pub enum ApiError {
     /// A path of the API that names no resource.
     #[error("the server could not find the requested resource")]
     NoRoute,
+    /// A resource that is not served, of a group that is. Clients tell a refusal's text only if it comes in a Status.
+    #[error("the server could not find the requested resource: {resource} is not served, kubectl api-resources lists what is")]
+    NotServed { resource: String },
     /// A path outside the API; answered in plain text.
     #[error("404 page not found")]
     NoPath,
@@ -110,7 +113,7 @@ impl ApiError {
             Self::BadRequest { .. } => (400, "BadRequest"),
             Self::Unauthorized { .. } => (401, "Unauthorized"),
             Self::Forbidden { .. } | Self::ForbiddenPath { .. } | Self::Denied { .. } => (403, "Forbidden"),
-            Self::NotFound { .. } | Self::NotThere { .. } | Self::NoRoute | Self::NoPath => (404, "NotFound"),
+            Self::NotFound { .. } | Self::NotThere { .. } | Self::NoRoute | Self::NotServed { .. } | Self::NoPath => (404, "NotFound"),
             Self::InvalidOptions { .. } | Self::InvalidScale { .. } | Self::InvalidReview { .. } => (422, "Invalid"),
             Self::ContinueExpired { .. } => (410, "Expired"),
             Self::TooLargeRevision { .. } => (504, "Timeout"),

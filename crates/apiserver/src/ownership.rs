@@ -56,6 +56,7 @@ fn ignored(resource: &Resource, part: Part) -> Set<'static> {
     match part {
         Part::Main if resource.subresources.contains(&Subresource::Status) => Set::of_fields(&["status"]),
         Part::Status => Set::of_fields(&["spec"]),
+        Part::Ephemeral => Set::of_fields(&["status"]),
         Part::Main | Part::Internal => Set::default(),
     }
 }

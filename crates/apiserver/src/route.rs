@@ -161,7 +161,7 @@ fn object(group: &str, version: &str, rest: &[&str], method: &Method, query: &st
         [plural, name, subresource] => (plural, *name, Some(*subresource)),
         _ => return Err(ApiError::NoRoute),
     };
-    let resource = registry::find(group, version, plural).ok_or(ApiError::NoRoute)?;
+    let resource = registry::find(group, version, plural).ok_or_else(|| not_served(group, plural))?;
     let find = |wanted: &str| resource.subresources.iter().copied().find(|own| own.name() == wanted).ok_or(ApiError::NoRoute);
     let subresource = subresource.map(find).transpose()?;
     let misplaced = match resource.scope {
@@ -190,6 +190,11 @@ fn check_segment(what: &str, name: &str) -> Result<(), ApiError> {
     Err(ApiError::bad_request(format!("{what} parameter invalid: {name:?}: {why}")))
 }
 
+fn not_served(group: &str, plural: &str) -> ApiError {
+    let resource = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+    ApiError::NotServed { resource }
+}
+
 fn verb(
     method: &Method,
     resource: &'static Resource,
@@ -210,11 +215,12 @@ fn verb(
             options.fields = crate::selection::FieldSelector::parse(&format!("metadata.name={name}"), resource)?;
             Verb::Watch(options)
         }
-        (_, false, Some(Subresource::Exec)) if matches!(*method, Method::GET | Method::POST) => Verb::Create(WriteOptions::default()),
+        (&Method::GET | &Method::POST, false, Some(subresource)) if subresource.connects() => Verb::Create(WriteOptions::default()),
+        (_, _, Some(subresource)) if subresource.connects() => return Err(ApiError::MethodNotAllowed),
         (&Method::POST, false, Some(Subresource::Binding | Subresource::Eviction | Subresource::Token)) => {
             Verb::Create(WriteOptions::read(query, "CreateOptions")?)
         }
-        (_, _, Some(Subresource::Binding | Subresource::Eviction | Subresource::Token | Subresource::Exec)) => {
+        (_, _, Some(Subresource::Binding | Subresource::Eviction | Subresource::Token)) => {
             return Err(ApiError::MethodNotAllowed);
         }
         (&Method::PUT, false, Some(Subresource::Finalize)) => Verb::Update(WriteOptions::read(query, "UpdateOptions")?),
@@ -283,6 +289,8 @@ mod tests {
             (Method::POST, "/api/v1/namespaces/a/pods/p/binding", ("pods/binding", "a", "p", "create")),
             (Method::POST, "/api/v1/namespaces/a/pods/p/eviction", ("pods/eviction", "a", "p", "create")),
             (Method::GET, "/api/v1/namespaces/a/pods/p/exec?command=sh", ("pods/exec", "a", "p", "create")),
+            (Method::POST, "/api/v1/namespaces/a/pods/p/portforward", ("pods/portforward", "a", "p", "create")),
+            (Method::GET, "/api/v1/namespaces/a/pods/p/attach?stdin=1", ("pods/attach", "a", "p", "create")),
             (Method::GET, "/api/v1/namespaces/a/pods/p/log", ("pods/log", "a", "p", "get")),
         ] {
             let (resource, namespace, name, verb) = expected;
@@ -301,6 +309,7 @@ mod tests {
             (Method::POST, "/api/v1/namespaces/a/pods/p", 405),
             (Method::DELETE, "/api/v1/namespaces", 405),
             (Method::POST, "/api/v1/pods", 405),
+            (Method::PUT, "/api/v1/namespaces/a/pods/p/attach", 405),
             (Method::PATCH, "/api/v1/namespaces/a/pods/p", 415),
             (Method::GET, "/api/v1/namespaces/a/pods/p%2Fq", 400),
             (Method::GET, "/api/v1/namespaces/a%2Fb/pods", 400),
@@ -308,6 +317,8 @@ mod tests {
         ] {
             assert_eq!(call(method, path).unwrap_err().code_and_reason().0, code, "{path}");
         }
+        let refused = call(Method::POST, "/apis/apps/v1/namespaces/a/deployments").unwrap_err().to_string();
+        assert!(refused.contains("deployments.apps is not served"), "{refused}");
     }
 
     proptest::proptest! {

@@ -17,7 +17,7 @@ use crate::error::ApiError;
 use crate::fairness::{self, Seat};
 use crate::metrics::{Measured, Subject};
 use crate::respond::{self, Response};
-use crate::route::{self, Call, Route, Verb};
+use crate::route::{self, Route, Verb};
 use crate::streams::Takeover;
 use crate::{decode, discovery, health, media, metrics, openapi, reviews, sending, streams, verbs};
 
@@ -254,7 +254,7 @@ impl Service {
             Route::TokenKeys => Ok(self.token_keys(parts.uri.path())),
             Route::Object(call) => match call.subresource {
                 Some(Subresource::Log) => streams::log(&context, call).await,
-                Some(Subresource::Exec) => streams::exec(&context, call, &parts.method, takeover).await,
+                Some(subresource) if subresource.connects() => streams::connect(&context, call, subresource, &parts.method, takeover).await,
                 _ => {
                     media::check(&parts.headers, call.resource)?;
                     verbs::run(&context, call, body).await
@@ -279,10 +279,12 @@ impl Service {
 
 /// Whether a long request takes its connection over.
 fn connects(route: &Route) -> bool {
-    matches!(route, Route::Object(Call { subresource: Some(subresource), .. }) if *subresource != Subresource::Log)
+    matches!(route, Route::Object(call) if call.subresource.is_some_and(Subresource::connects))
 }
 
 /// Whether a request may go on for as long as the client likes.
 fn is_long(route: &Route) -> bool {
-    matches!(route, Route::Object(Call { verb: Verb::Watch(_), .. } | Call { subresource: Some(Subresource::Log | Subresource::Exec), .. }))
+    let Route::Object(call) = route else { return false };
+    let streams = |subresource: Subresource| subresource.connects() || subresource == Subresource::Log;
+    matches!(call.verb, Verb::Watch(_)) || call.subresource.is_some_and(streams)
 }

@@ -1,4 +1,4 @@
-//! Logs and terminals: the request is checked, the container chosen, then the node's agent takes over.
+//! Logs, terminals and ports: the request is checked, the container chosen, then the node's agent takes over.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use kinds::registry::Subresource;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -52,20 +53,24 @@ pub async fn log(context: &Context<'_>, call: &Call) -> Result<Response, ApiErro
     Ok(response)
 }
 
-/// A command in a container, over a connection that becomes a stream of its own.
-pub async fn exec(context: &Context<'_>, call: &Call, method: &Method, takeover: Option<Takeover>) -> Result<Response, ApiError> {
+/// A command in a container, a container's first process, or ports: over a connection that becomes the client's own.
+pub async fn connect(
+    context: &Context<'_>,
+    call: &Call,
+    subresource: Subresource,
+    method: &Method,
+    takeover: Option<Takeover>,
+) -> Result<Response, ApiError> {
     let pod = pod(context, call).await?;
-    let container = choose(&pod, call)?;
+    let upgrade = context.headers.get(UPGRADE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_websocket = upgrade.eq_ignore_ascii_case(b"websocket");
+    let path = path(&pod, call, subresource, is_websocket)?;
     let node = node(&pod).ok_or_else(|| ApiError::bad_request(format!("pod {} does not have a host assigned", call.name)))?;
-    if call.query.get("command").is_none() {
-        return Err(ApiError::bad_request("you must specify at least 1 command for the container"));
-    }
-    let websocket = context.headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let takeover = takeover.filter(|_| websocket).ok_or_else(|| ApiError::bad_request("Upgrade request required: WebSocket"))?;
-    let path = format!("/exec/{}/{}/{container}?{}", call.namespace, call.name, exec_query(&call.query));
+    let is_known = is_websocket || upgrade.eq_ignore_ascii_case(b"SPDY/3.1");
+    let takeover = takeover.filter(|_| is_known).ok_or_else(|| ApiError::bad_request("Upgrade request required"))?;
     let answer = ask(context, node, request(method, &path, Some(context.headers))?).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(refusal(answer).await);
+        return Ok(passed_on(answer).await);
     }
     let mut response = http::Response::new(respond::full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -101,14 +106,32 @@ async fn splice(client: OnUpgrade, node: OnUpgrade, closing: CancellationToken) 
 }
 
 fn is_upgrade_header(name: &str) -> bool {
-    matches!(name, "connection" | "upgrade") || name.starts_with("sec-websocket-")
+    matches!(name, "connection" | "upgrade" | "x-stream-protocol-version") || name.starts_with("sec-websocket-")
 }
 
-/// The node's names for the options of a terminal.
-fn exec_query(query: &Query) -> String {
+/// Where the node serves it.
+fn path(pod: &Pod, call: &Call, subresource: Subresource, is_websocket: bool) -> Result<String, ApiError> {
+    let (name, query) = (format!("{}/{}", call.namespace, call.name), &call.query);
+    match subresource {
+        Subresource::PortForward => Ok(format!("/portForward/{name}?{}", encoded(query.all("ports").map(|port| ("ports", port))))),
+        Subresource::Attach => Ok(format!("/attach/{name}/{}?{}", choose(pod, call)?, terminal_query(query, is_websocket))),
+        _ => {
+            let container = choose(pod, call)?;
+            if query.get("command").is_none() {
+                return Err(ApiError::bad_request("you must specify at least 1 command for the container"));
+            }
+            Ok(format!("/exec/{name}/{container}?{}", terminal_query(query, is_websocket)))
+        }
+    }
+}
+
+/// The node's names for the options of a terminal. Output is wanted if nobody says anything of it; over SPDY it is the client that
+/// opens the streams it wants, and it says which.
+fn terminal_query(query: &Query, is_websocket: bool) -> String {
     let flags = [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
-    let commands = query.all("command").map(|command| ("command", command));
-    encoded(commands.chain(flags.into_iter().filter(|(ours, _)| query.flag(ours)).map(|(_, theirs)| (theirs, "1"))))
+    let by_default = |name: &str| is_websocket && name.starts_with("std") && name != "stdin" && query.all(name).next().is_none();
+    let wanted = flags.into_iter().filter(|(ours, _)| query.flag(ours) || by_default(ours)).map(|(_, theirs)| (theirs, "1"));
+    encoded(query.all("command").map(|command| ("command", command)).chain(wanted))
 }
 
 fn encoded<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
@@ -157,13 +180,24 @@ async fn ask(context: &Context<'_>, node: &str, request: Request<Empty<Bytes>>) 
 
 /// A node's refusal in our words: what it says is the message.
 async fn refusal(answer: http::Response<Incoming>) -> ApiError {
+    let (status, text) = said(answer).await;
+    if status.is_client_error() { ApiError::bad_request(text) } else { ApiError::internal(text) }
+}
+
+/// A node's refusal as it is: clients of streams show its text.
+async fn passed_on(answer: http::Response<Incoming>) -> Response {
+    let (status, text) = said(answer).await;
+    respond::typed(status, "text/plain; charset=utf-8", text)
+}
+
+async fn said(answer: http::Response<Incoming>) -> (StatusCode, String) {
     let status = answer.status();
     let read = tokio::time::timeout(NODE_DEADLINE, Limited::new(answer.into_body(), REFUSAL).collect()).await;
     let text = match read {
         Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
         _ => format!("the node answered {status}"),
     };
-    if status.is_client_error() { ApiError::bad_request(text) } else { ApiError::internal(text) }
+    (status, text)
 }
 
 async fn pod(context: &Context<'_>, call: &Call) -> Result<Pod, ApiError> {

@@ -68,6 +68,8 @@ pub enum Part {
     /// All but what belongs to subresources.
     Main,
     Status,
+    /// The containers that are added to a pod.
+    Ephemeral,
     /// What the server itself changes on behalf of a subresource; the kind's rules for clients don't apply.
     Internal,
 }
@@ -288,6 +290,7 @@ async fn prepare(
     match part {
         Part::Main => strategy.prepare_update(object, old),
         Part::Status => strategy.prepare_status_update(object, old),
+        Part::Ephemeral => strategy.prepare_ephemeral_update(object, old),
         Part::Internal => {}
     }
     node::restrict(context.user, resource, target.subresource, name, Some(&*object), Some(old))?;
@@ -297,7 +300,7 @@ async fn prepare(
         let text = String::from_utf8(object.to_json()).unwrap_or_default();
         proposal.managed = Some(go_on_with_account(target, part, account, &text, current));
     }
-    let admitted = if part == Part::Main {
+    let admitted = if matches!(part, Part::Main | Part::Ephemeral) {
         let request = Request { resource, operation: Operation::Update, namespace, name, old: Some(old), user: context.user, dry_run };
         context.shared.admission.admit(&request, object).await?
     } else {
@@ -327,6 +330,7 @@ fn change_errors(strategy: &dyn Erased, part: Part, object: &dyn Object, old: &d
     match part {
         Part::Main => errors.extend(strategy.validate_update(object, old)),
         Part::Status => errors.extend(strategy.validate_status_update(object, old)),
+        Part::Ephemeral => errors.extend(strategy.validate_ephemeral_update(object, old)),
         Part::Internal => {}
     }
     errors
@@ -353,7 +357,7 @@ async fn store_change(
     let text = Text::of(resource, object);
     let managed = match (proposal.managed.take(), part) {
         (Some(managed), _) => managed,
-        (None, Part::Status) => go_on_with_account(target, part, Account::Kept, text.as_str(), current),
+        (None, Part::Status | Part::Ephemeral) => go_on_with_account(target, part, Account::Kept, text.as_str(), current),
         (None, Part::Main | Part::Internal) => current.managed.clone(),
     };
     let is_same = text.is(&current.text, current.entry.revision) && apply::same_account(&managed, &current.managed);

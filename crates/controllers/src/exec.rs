@@ -137,7 +137,8 @@ async fn refusal(response: http::Response<Body>) -> String {
     let status = response.status();
     let bytes = Limited::new(response.into_body(), REFUSAL).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let message = serde_json::from_slice::<Value>(&bytes).ok().and_then(|value| value["message"].as_str().map(str::to_owned));
-    message.unwrap_or_else(|| format!("the server answered {status}"))
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    message.or(Some(text).filter(|text| !text.is_empty())).unwrap_or_else(|| format!("the server answered {status}"))
 }
 
 #[cfg(test)]

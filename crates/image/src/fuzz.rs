@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::compression;
 use crate::content::Content;
@@ -74,7 +75,9 @@ impl Place {
     fn new() -> Self {
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let place = Self(base.join(format!("steadfast-fuzz-image-{}", std::process::id())));
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let place = Self(base.join(format!("steadfast-fuzz-image-{}-{number}", std::process::id())));
         let _ = fs::remove_dir_all(&place.0);
         fs::create_dir_all(place.0.join("outside")).expect("a place");
         fs::write(place.secret(), SECRET).expect("something to harm");

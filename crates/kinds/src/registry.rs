@@ -41,6 +41,12 @@ pub enum Subresource {
     Log,
     /// Runs a command in a container.
     Exec,
+    /// Joins a container's first process.
+    Attach,
+    /// Carries connections to a pod's ports.
+    PortForward,
+    /// Adds containers to a pod that is there.
+    EphemeralContainers,
     /// Issues a token for a service account.
     Token,
     /// Removes a namespace's finalizers.
@@ -48,6 +54,11 @@ pub enum Subresource {
 }
 
 impl Subresource {
+    /// Whether a request becomes a connection of its own, to the pod.
+    pub fn connects(self) -> bool {
+        matches!(self, Self::Exec | Self::Attach | Self::PortForward)
+    }
+
     /// The path segment.
     pub fn name(self) -> &'static str {
         match self {
@@ -57,6 +68,9 @@ impl Subresource {
             Self::Eviction => "eviction",
             Self::Log => "log",
             Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
+            Self::EphemeralContainers => "ephemeralcontainers",
             Self::Token => "token",
             Self::Finalize => "finalize",
         }
@@ -138,7 +152,7 @@ impl Resource {
 }
 
 use Scope::{Cluster, Namespaced};
-use Subresource::{Binding, Eviction, Exec, Finalize, Log, Scale, Status, Token};
+use Subresource::{Attach, Binding, EphemeralContainers, Eviction, Exec, Finalize, Log, PortForward, Scale, Status, Token};
 
 macro_rules! row {
     ($type:ty, $group:literal / $version:literal, $scope:ident, $plural:literal, $singular:literal
@@ -171,6 +185,8 @@ macro_rules! row {
     (@or , $default:expr) => { $default };
     (@or $value:expr, $default:expr) => { $value };
 }
+
+const POD_SUBRESOURCES: &[Subresource] = &[Status, Binding, Eviction, Log, Exec, Attach, PortForward, EphemeralContainers];
 
 const POD_FIELDS: &[SelectableField] = &[
     at("spec.nodeName", &[&["spec", "nodeName"]]),
@@ -223,7 +239,7 @@ pub static RESOURCES: &[Resource] = &[
     row!(Namespace, "" / "v1", Cluster, "namespaces", "namespace", short: &["ns"], sub: &[Status, Finalize], delete_collection: false,
          fields: &[at("status.phase", &[&["status", "phase"]])], print: NAMESPACE),
     row!(Node, "" / "v1", Cluster, "nodes", "node", short: &["no"], sub: &[Status], fields: NODE_FIELDS, print: NODE),
-    row!(Pod, "" / "v1", Namespaced, "pods", "pod", short: &["po"], categories: &["all"], sub: &[Status, Binding, Eviction, Log, Exec],
+    row!(Pod, "" / "v1", Namespaced, "pods", "pod", short: &["po"], categories: &["all"], sub: POD_SUBRESOURCES,
          generation: true, returns_deleted: true, fields: POD_FIELDS, print: POD),
     row!(Service, "" / "v1", Namespaced, "services", "service", short: &["svc"], categories: &["all"], sub: &[Status],
          returns_deleted: true, fields: SERVICE_FIELDS, print: SERVICE),

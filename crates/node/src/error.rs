@@ -31,6 +31,8 @@ pub(crate) enum OperationError {
     NeverPull(String),
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
     Volume { volume: String, message: String },
+    #[error("unable to find target container {0:?}: it does not run")]
+    NoTarget(String),
     #[error("{0}")]
     Runtime(#[from] RuntimeError),
     #[error("{0}")]

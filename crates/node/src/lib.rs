@@ -97,6 +97,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The runtime's identity of a container's running attempt.
+    pub fn running_attempt(&self, uid: &str, container: &str) -> Option<String> {
+        let is_it = |id: &&(String, String)| {
+            let parsed = container::specification::parse_container_id(&id.1);
+            id.0 == uid && parsed.is_some_and(|(name, _)| name == container)
+        };
+        self.running.borrow().iter().find(is_it).map(|(_, id)| id.clone())
+    }
+
     /// For telling people about a pod.
     pub fn log<'a>(&'a self, pod: &'a Pod) -> PodLog<'a> {
         PodLog { events: &self.events, pod }
@@ -125,11 +134,7 @@ impl PodLog<'_> {
     /// Records an event about the pod, or about one of its containers.
     pub fn event(&self, container: Option<&Container>, severity: events::Severity, reason: &'static str, message: String) {
         let meta = &self.pod.metadata;
-        let field_path = container.map(|container| {
-            let inits = self.pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
-            let is_init = inits.into_iter().any(|init| init.name == container.name);
-            format!("spec.{}{{{}}}", if is_init { "initContainers" } else { "containers" }, container.name)
-        });
+        let field_path = container.map(|container| format!("spec.{}{{{}}}", self.list_of(&container.name), container.name));
         let regarding = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
@@ -140,6 +145,20 @@ impl PodLog<'_> {
             field_path,
         };
         self.events.record_about(&regarding, severity, reason, message);
+    }
+}
+
+impl PodLog<'_> {
+    /// The field that a container is listed in.
+    fn list_of(&self, container: &str) -> &'static str {
+        let Some(spec) = &self.pod.spec else { return "containers" };
+        if spec.init_containers.iter().flatten().any(|init| init.name == container) {
+            "initContainers"
+        } else if spec.ephemeral_containers.iter().flatten().any(|added| added.name == container) {
+            "ephemeralContainers"
+        } else {
+            "containers"
+        }
     }
 }
 

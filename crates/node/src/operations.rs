@@ -56,6 +56,11 @@ pub(crate) fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
+/// A container of the pod, of whatever role.
+pub(crate) fn container(pod: &Pod, name: &str) -> Option<Container> {
+    plan::pod::container(pod.spec.as_ref()?, name)
+}
+
 pub(crate) fn is_host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true))
 }
@@ -239,6 +244,7 @@ async fn specify(
     input: StartInput,
 ) -> Result<runtime::ContainerSpec, OperationError> {
     let StartInput { image, volumes, addresses } = input;
+    let process_namespace_of = target(shared, pod, &container.name)?;
     let lookups = shared.sources.lookups(namespace(pod), container).await?;
     let facts = Facts { pod, addresses: &addresses, host_addresses: &shared.addresses, allocatable: &shared.allocatable };
     let services = shared.sources.service_variables(pod);
@@ -262,7 +268,19 @@ async fn specify(
     let memory_capacity = shared.allocatable.get("memory").map_or(i64::MAX, |memory| memory.value());
     let root = image.root;
     let config = &image.image.config;
-    Ok(specification(Ingredients { pod, container, attempt, image: config, root, user, environment, mounts, log_path, memory_capacity })?)
+    let spec =
+        specification(Ingredients { pod, container, attempt, image: config, root, user, environment, mounts, log_path, memory_capacity })?;
+    Ok(runtime::ContainerSpec { process_namespace_of, ..spec })
+}
+
+/// The running container whose processes an ephemeral one is to see, if it asks for that.
+fn target(shared: &Shared, pod: &Pod, container: &str) -> Result<Option<String>, OperationError> {
+    let added = pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten()).find(|added| added.name == container);
+    let Some(name) = added.and_then(|added| added.target_container_name.as_deref()).filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let running = shared.running_attempt(uid(pod), name);
+    running.map(Some).ok_or_else(|| OperationError::NoTarget(name.to_owned()))
 }
 
 /// A volume, or a part of one, at a place in the container.

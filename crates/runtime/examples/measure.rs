@@ -193,5 +193,7 @@ fn container(root: &Path, place: &Path, args: &[&str]) -> ContainerSpec {
         log_path: PathBuf::from(place).join("log"),
         stdin: false,
         terminal: false,
+        stdin_once: false,
+        process_namespace_of: None,
     }
 }

@@ -88,8 +88,14 @@ pub struct ContainerSpec {
     pub log_path: PathBuf,
     /// Keep standard input open, for attach.
     pub stdin: bool,
+    /// Close it when the first client that gave input goes. A terminal stays open.
+    #[serde(default)]
+    pub stdin_once: bool,
     /// Run with a terminal.
     pub terminal: bool,
+    /// A running container of the pod, by its id, whose processes this one sees and is among.
+    #[serde(default)]
+    pub process_namespace_of: Option<String>,
 }
 
 /// Who a process runs as.
@@ -164,6 +170,16 @@ pub struct Exec {
     pub stdout: OwnedFd,
     pub stderr: Option<OwnedFd>,
     pub exit: tokio::sync::oneshot::Receiver<Exit>,
+}
+
+/// A client's ends of a container's streams: a copy of the output from now on, and a way in.
+///
+/// With a terminal, `stdin` is the terminal's master and there is no `stderr`. Dropping the value is leaving.
+#[derive(Debug)]
+pub struct Attachment {
+    pub stdin: Option<OwnedFd>,
+    pub stdout: OwnedFd,
+    pub stderr: Option<OwnedFd>,
 }
 
 /// How a process ended.

@@ -12,7 +12,9 @@ use tokio::time::timeout;
 
 use crate::cgroup::{Cgroups, Group};
 use crate::protocol::{Answer, Refusal, Request};
-use crate::{ContainerSpec, Exec, ExecSpec, Opened, RuntimeConfig, RuntimeError, RuntimeEvent, Sandbox, SandboxSpec, is_plain_name};
+use crate::{
+    Attachment, ContainerSpec, Exec, ExecSpec, Opened, RuntimeConfig, RuntimeError, RuntimeEvent, Sandbox, SandboxSpec, is_plain_name,
+};
 
 mod connection;
 mod recover;
@@ -93,6 +95,19 @@ impl Runtime {
         self.node.ask("exec", START_DEADLINE, pod, ask, receiver).await
     }
 
+    /// Joins a running container's streams, with the right to give `input` if it takes any.
+    pub async fn attach(&self, pod: &str, container: &str, input: bool) -> Result<Attachment, RuntimeError> {
+        let (sender, receiver) = oneshot::channel();
+        let ask = Ask { request: Request::Attach { container: container.to_owned(), input }, waiter: Waiter::Attach(sender) };
+        self.node.ask("attach", DEADLINE, pod, ask, receiver).await
+    }
+
+    /// Ends a container's input, as soon as all who are attached have ended theirs.
+    pub async fn close_stdin(&self, pod: &str, container: &str) -> Result<(), RuntimeError> {
+        let request = Request::CloseStdin { container: container.to_owned() };
+        self.node.call("closing a container's input", DEADLINE, pod, request).await.map(drop)
+    }
+
     /// Ends a command that [`Runtime::exec`] started, and its children.
     pub async fn kill_exec(&self, pod: &str, exec: u64) -> Result<(), RuntimeError> {
         self.node.call("ending a command", DEADLINE, pod, Request::KillExec { exec }).await.map(drop)
@@ -128,6 +143,12 @@ impl Runtime {
             Ok(Err(error)) => Err(RuntimeError::Shim { pod: pod.to_owned(), message: error.to_string() }),
             Err(_) => Err(late("removal", pod, REMOVE_DEADLINE)),
         }
+    }
+
+    /// The network that the pod's containers share, to be entered.
+    pub fn network_namespace(&self, pod: &str) -> Result<std::fs::File, RuntimeError> {
+        let path = format!("/proc/{}/ns/net", self.node.pod(pod)?.shim_pid);
+        std::fs::File::open(path).map_err(|source| io_error("entering a pod's network", source))
     }
 
     /// CPU time used (ns) and memory in use (bytes) of a pod.

@@ -47,6 +47,8 @@ pub(crate) enum Request {
     Start(Box<ContainerSpec>),
     Exec { container: String, spec: ExecSpec },
     KillExec { exec: u64 },
+    Attach { container: String, input: bool },
+    CloseStdin { container: String },
     Signal { container: String, signal: i32 },
     ReopenLog { container: String },
     Remove { container: String },
@@ -70,6 +72,11 @@ pub(crate) enum Answer {
     /// Comes with descriptors: standard output, then standard input if `stdin`, then standard error if `stderr`.
     Exec {
         exec: u64,
+        stdin: bool,
+        stderr: bool,
+    },
+    /// Comes with descriptors, as a command does.
+    Attached {
         stdin: bool,
         stderr: bool,
     },

@@ -18,6 +18,7 @@ use nix::unistd::{alarm, chdir, dup2_stdin, dup2_stdout, setsid};
 use crate::protocol::{self, Answer, Message, Refusal, SETUP_CALL, Setup};
 use crate::syscall;
 
+mod attach;
 mod entry;
 mod events;
 mod exec;

@@ -58,9 +58,10 @@ fn whatever_a_store_does_wrong_is_noticed() {
         Fault::IgnoredCondition,
         Fault::OldRead,
         Fault::MixedPage,
+        Fault::LostAtKill,
     ] {
-        let quiet = Disturbances { kills: 0, compactions: 0 };
-        let noticed = (0..4).find_map(|seed| judged(seed, quiet, fault).err());
+        let disturbances = Disturbances { kills: if fault == Fault::LostAtKill { 2 } else { 0 }, compactions: 0 };
+        let noticed = (0..4).find_map(|seed| judged(seed, disturbances, fault).err());
         let faults = noticed.unwrap_or_else(|| panic!("{fault:?} passes"));
         println!("{fault:?}: {}", faults[0].chars().take(200).collect::<String>());
     }

@@ -24,7 +24,7 @@ const GENERATED: &[(&[&str], &str)] = &[
 
 /// The words after `kubectl create` that ask for what is not served.
 const REFUSED: &[(&[&str], &str)] = &[
-    (&["deployment", "made", "--image=busybox:1"], "the server could not find the requested resource"),
+    (&["deployment", "made", "--image=busybox:1"], "deployments.apps is not served"),
     (&["job", "made", "--image=busybox:1"], "the server could not find the requested resource"),
     (&["cronjob", "made", "--image=busybox:1", "--schedule=* * * * *"], "the server could not find the requested resource"),
     (&["ingress", "made", "--rule=example.com/=made:80"], "the server could not find the requested resource"),

@@ -17,7 +17,7 @@ pub fn merge(live: Option<Json<'_>>, applied: Option<Json<'_>>, schema: Schema, 
 }
 
 fn merge_both(live: Json<'_>, applied: Json<'_>, schema: Schema, out: &mut String) {
-    if schema.is_leaf() || live.is_hollow() {
+    if schema.is_leaf() || live.is_hollow() || live.raw() == applied.raw() {
         return out.push_str(applied.raw());
     }
     if applied.is_hollow() {
@@ -73,7 +73,11 @@ fn merge_lists(live: Json<'_>, applied: Json<'_>, schema: Schema, out: &mut Stri
     let (Ok(live_items), Ok(applied_items)) = (items(live, schema), items(applied, schema)) else {
         return out.push_str(applied.raw());
     };
-    let places = arrange(&elements(&live_items), &elements(&applied_items));
+    let (live_elements, applied_elements) = (elements(&live_items), elements(&applied_items));
+    let places = match live_elements == applied_elements && is_telling(&live_elements) {
+        true => (0..live_items.len()).map(|at| (Some(at), Some(at))).collect(),
+        false => arrange(&live_elements, &applied_elements),
+    };
     out.push('[');
     for (index, (live, applied)) in places.into_iter().enumerate() {
         out.push_str(if index > 0 { "," } else { "" });
@@ -84,6 +88,13 @@ fn merge_lists(live: Json<'_>, applied: Json<'_>, schema: Schema, out: &mut Stri
 
 fn elements<'a>(items: &[(Element<'a>, Json<'_>)]) -> Vec<Element<'a>> {
     items.iter().map(|(element, _)| element.clone()).collect()
+}
+
+/// Whether no two of these are the same.
+fn is_telling(elements: &[Element<'_>]) -> bool {
+    let mut sorted: Vec<_> = elements.iter().collect();
+    sorted.sort_unstable();
+    sorted.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 /// The order of a merged list, as pairs of places in the two lists: the applied items as they are applied, the others where

@@ -158,7 +158,10 @@ impl Policy {
         if policy.kind != "Policy" || policy.api_version != "audit.k8s.io/v1" {
             return Err(PolicyError::OtherKind { kind: policy.kind, api_version: policy.api_version });
         }
-        let contradicts = |rule: &Rule| !(rule.resources.is_empty() && rule.namespaces.is_empty()) && !rule.non_resource_urls.is_empty();
+        let contradicts = |rule: &Rule| {
+            let of_resources = !rule.resources.is_empty() || !rule.namespaces.is_empty();
+            of_resources && !rule.non_resource_urls.is_empty()
+        };
         match policy.rules.iter().position(contradicts) {
             _ if policy.rules.is_empty() => Err(PolicyError::NoRules),
             Some(index) => Err(PolicyError::Contradiction(index)),

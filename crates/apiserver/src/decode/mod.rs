@@ -85,8 +85,16 @@ pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidatio
     Ok(Decoded { object, warnings })
 }
 
-/// Reads a configuration that is to be applied: JSON, or YAML, which JSON is. Fields that are there twice are told.
-pub fn configuration(resource: &'static Resource, body: &[u8], validation: FieldValidation) -> Result<(Value, Vec<String>), ApiError> {
+/// A configuration that is to be applied.
+pub struct Read {
+    pub value: Value,
+    pub warnings: Vec<String>,
+    /// Why one of its quantities is none.
+    pub bad_quantity: Option<String>,
+}
+
+/// Reads a configuration: JSON, or YAML, which JSON is. Fields that are there twice are told.
+pub fn configuration(resource: &'static Resource, body: &[u8], validation: FieldValidation) -> Result<Read, ApiError> {
     let unreadable = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding YAML: {error}"));
     let (json, value) = match serde_json::from_slice::<Value>(body) {
         Ok(value) => (Cow::Borrowed(body), value),
@@ -106,9 +114,18 @@ pub fn configuration(resource: &'static Resource, body: &[u8], validation: Field
         FieldValidation::Strict if !repeated.is_empty() => {
             Err(ApiError::bad_request(format!("error strict decoding YAML: {}", repeated.join(", "))))
         }
-        FieldValidation::Warn => Ok((value, repeated)),
-        FieldValidation::Strict | FieldValidation::Ignore => Ok((value, Vec::new())),
+        FieldValidation::Warn => Ok(Read { value, warnings: repeated, bad_quantity: scan.bad_quantity }),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(Read { value, warnings: Vec::new(), bad_quantity: scan.bad_quantity }),
     }
+}
+
+/// Reads what has become of an object by a configuration: only the configuration is looked at again.
+pub fn applied(resource: &'static Resource, json: &str, bad_quantity: Option<&str>) -> Result<Box<dyn Object>, ApiError> {
+    if let Some(wrong) = bad_quantity {
+        return Err(cannot_be_handled(resource, wrong));
+    }
+    let json = json.as_bytes();
+    (resource.codec.from_json)(json).map_err(|error| cannot_be_handled(resource, &mismatch::explain(resource, json, &error)))
 }
 
 /// The same as a JSON tree, for who has to look at its type first.

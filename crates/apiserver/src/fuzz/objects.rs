@@ -35,7 +35,8 @@ pub fn yaml(input: &[u8]) {
     if let Ok(Decoded { object, .. }) = decode::body(resource, &headers, body, FieldValidation::Warn) {
         check(resource, &*object);
     }
-    if let Ok((configuration, _)) = decode::configuration(resource, body, FieldValidation::Warn) {
+    if let Ok(read) = decode::configuration(resource, body, FieldValidation::Warn) {
+        let configuration = read.value;
         assert!(configuration.is_object());
         // No alias makes much of little.
         let (length, most) = (configuration.to_string().len(), 1 << 24);

@@ -24,10 +24,13 @@ impl Told {
     }
 }
 
+/// A name, its help, and how much it is.
+type Gauge = (&'static str, &'static str, fn(&Told) -> f64);
+
 /// Tells of all seats.
 pub fn tell(gate: &Gate, page: &mut Page) {
     let all = collect(gate);
-    let gauges: [(_, _, fn(&Told) -> f64); 5] = [
+    let gauges: [Gauge; 5] = [
         ("apiserver_flowcontrol_nominal_limit_seats", "Seats that a level may have.", |told| told.limit.into()),
         ("apiserver_flowcontrol_current_executing_seats", "Seats that are taken.", |told| told.occupancy.seats.into()),
         ("apiserver_flowcontrol_current_executing_requests", "Requests that have seats.", |told| told.occupancy.serving as f64),

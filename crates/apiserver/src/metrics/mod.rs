@@ -61,7 +61,7 @@ impl Subject {
         };
         let Call { resource, namespace, name, subresource, verb, .. } = call;
         let (verb, dry_run) = named(verb);
-        let connects = matches!(subresource, Some(Subresource::Exec));
+        let connects = subresource.is_some_and(Subresource::connects);
         let scope = match (name.is_empty(), namespace.is_empty()) {
             (false, _) => "resource",
             (true, false) => "namespace",

@@ -47,7 +47,15 @@ const LOG: &[Parameter] = &[
     ("tailLines", "integer", "So many lines of the end."),
     ("timestamps", "boolean", "Begin each line with its time."),
 ];
-const CONNECT: &[Parameter] = &[("container", "string", "Which container, if the pod has several.")];
+const COMMAND: &[Parameter] = &[("command", "string", "The command and its arguments, one by one.")];
+const TERMINAL: &[Parameter] = &[
+    ("container", "string", "Which container, if the pod has several."),
+    ("stderr", "boolean", "Carry what it writes as errors."),
+    ("stdin", "boolean", "Carry input to it."),
+    ("stdout", "boolean", "Carry what it writes."),
+    ("tty", "boolean", "It has a terminal."),
+];
+const PORTS: &[Parameter] = &[("ports", "integer", "Which ports, if they are forwarded through channels of a WebSocket.")];
 
 /// The media types of an object that is sent.
 const OBJECT: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
@@ -239,7 +247,12 @@ fn on_subresource(row: &Resource, subresource: Subresource) -> Vec<Operation> {
         if !is_text {
             return operation;
         }
-        let parameters = if connects { CONNECT } else { LOG }.to_vec();
+        let parameters = match subresource {
+            Subresource::Exec => [COMMAND, TERMINAL].concat(),
+            Subresource::Attach => TERMINAL.to_vec(),
+            Subresource::PortForward => PORTS.to_vec(),
+            _ => LOG.to_vec(),
+        };
         let connected = connects.then(|| self::operation(row, operation.method, "connect", subresource.name()));
         let id = connected.map(|named| named.id.replacen("connect", &format!("connect{}", capitalized(operation.method)), 1));
         let action = if connects { "connect" } else { operation.action };

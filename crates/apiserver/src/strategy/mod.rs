@@ -56,6 +56,9 @@ pub trait Strategy: Send + Sync {
     /// Restores everything but what the status subresource may change.
     fn prepare_status_update(&self, _object: &mut Self::Kind, _old: &Self::Kind) {}
 
+    /// Restores everything but the containers that are added to a pod.
+    fn prepare_ephemeral_update(&self, _object: &mut Self::Kind, _old: &Self::Kind) {}
+
     /// Whether the change is one of the specification, so that `metadata.generation` grows.
     fn spec_changed(&self, _object: &Self::Kind, _old: &Self::Kind) -> bool {
         false
@@ -73,6 +76,11 @@ pub trait Strategy: Send + Sync {
 
     /// What is wrong with a change of the status.
     fn validate_status_update(&self, _object: &Self::Kind, _old: &Self::Kind) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// What is wrong with the containers that are added to a pod.
+    fn validate_ephemeral_update(&self, _object: &Self::Kind, _old: &Self::Kind) -> Vec<FieldError> {
         Vec::new()
     }
 
@@ -103,10 +111,12 @@ pub trait Erased: Send + Sync {
     fn prepare_create(&self, object: &mut dyn Object);
     fn prepare_update(&self, object: &mut dyn Object, old: &dyn Object);
     fn prepare_status_update(&self, object: &mut dyn Object, old: &dyn Object);
+    fn prepare_ephemeral_update(&self, object: &mut dyn Object, old: &dyn Object);
     fn spec_changed(&self, object: &dyn Object, old: &dyn Object) -> bool;
     fn validate(&self, object: &dyn Object) -> Vec<FieldError>;
     fn validate_update(&self, object: &dyn Object, old: &dyn Object) -> Vec<FieldError>;
     fn validate_status_update(&self, object: &dyn Object, old: &dyn Object) -> Vec<FieldError>;
+    fn validate_ephemeral_update(&self, object: &dyn Object, old: &dyn Object) -> Vec<FieldError>;
     fn validate_name(&self, name: &str) -> Option<String>;
     fn allow_unconditional_update(&self) -> bool;
     fn warnings(&self, object: &dyn Object) -> Vec<String>;
@@ -157,6 +167,9 @@ impl<S: Strategy> Erased for Typed<S> {
     fn prepare_status_update(&self, object: &mut dyn Object, old: &dyn Object) {
         self.0.prepare_status_update(typed_mut(object), typed(old));
     }
+    fn prepare_ephemeral_update(&self, object: &mut dyn Object, old: &dyn Object) {
+        self.0.prepare_ephemeral_update(typed_mut(object), typed(old));
+    }
     fn spec_changed(&self, object: &dyn Object, old: &dyn Object) -> bool {
         self.0.spec_changed(typed(object), typed(old))
     }
@@ -168,6 +181,9 @@ impl<S: Strategy> Erased for Typed<S> {
     }
     fn validate_status_update(&self, object: &dyn Object, old: &dyn Object) -> Vec<FieldError> {
         self.0.validate_status_update(typed(object), typed(old))
+    }
+    fn validate_ephemeral_update(&self, object: &dyn Object, old: &dyn Object) -> Vec<FieldError> {
+        self.0.validate_ephemeral_update(typed(object), typed(old))
     }
     fn validate_name(&self, name: &str) -> Option<String> {
         self.0.validate_name(name)

@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::{target, written};
 use crate::apply::{self, Application, Claim, Operation, Outline, Owners, Refusal, Set, last_applied};
 use crate::context::Context;
-use crate::decode::{self, Decoded};
+use crate::decode::{self, Read};
 use crate::error::ApiError;
 use crate::ownership::{self, NOTHING};
-use crate::query::{ApplyOptions, FieldValidation, Query};
+use crate::query::{ApplyOptions, Query};
 use crate::respond::Response;
 use crate::route::{Call, Route, Verb};
 use crate::stored::Current;
@@ -24,9 +24,13 @@ use crate::writes::{self, Part, Proposal, Target};
 const ATTEMPTS: usize = 16;
 
 pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ApplyOptions, body: &[u8]) -> Result<Response, ApiError> {
-    let part = if call.subresource == Some(Subresource::Status) { Part::Status } else { Part::Main };
-    let (value, warnings) = decode::configuration(call.resource, body, options.write.field_validation)?;
-    let configuration = Configuration { value, warnings, force: options.force };
+    let part = match call.subresource {
+        Some(Subresource::Status) => Part::Status,
+        Some(Subresource::EphemeralContainers) => Part::Ephemeral,
+        _ => Part::Main,
+    };
+    let read = decode::configuration(call.resource, body, options.write.field_validation)?;
+    let configuration = Configuration { read, force: options.force };
     configuration.check(call.resource)?;
     let target = Target { repeatable: true, ..target(context, call, options.write.dry_run) };
     for _ in 0..ATTEMPTS {
@@ -59,18 +63,17 @@ async fn may_create(context: &Context<'_>, call: &Call, options: &ApplyOptions) 
 
 /// A configuration as a client sends it.
 pub(super) struct Configuration {
-    pub value: Value,
-    pub warnings: Vec<String>,
+    pub read: Read,
     pub force: bool,
 }
 
 impl Configuration {
     fn text(&self, field: &str) -> &str {
-        self.value.get(field).and_then(Value::as_str).unwrap_or_default()
+        self.read.value.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 
     fn metadata(&self, field: &str) -> &str {
-        self.value.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_str).unwrap_or_default()
+        self.read.value.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Refuses what is meant for another kind or version, and who says themselves who owns what.
@@ -80,7 +83,7 @@ impl Configuration {
             let message = format!("Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}");
             return Err(ApiError::bad_request(message));
         }
-        if self.value.pointer("/metadata/managedFields").is_some_and(|managed| !managed.is_null()) {
+        if self.read.value.pointer("/metadata/managedFields").is_some_and(|managed| !managed.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
         match self.text("kind") {
@@ -104,7 +107,7 @@ impl Configuration {
         let now = ownership::now();
         let claim = ownership::claim(target, part, Operation::Apply, &now);
         let applied = self.apply(target.resource, claim, current)?;
-        let Decoded { mut object, .. } = decode::json(target.resource, applied.object.as_bytes(), FieldValidation::Ignore)?;
+        let mut object = decode::applied(target.resource, &applied.object, self.read.bad_quantity.as_deref())?;
         let meta = object.meta_mut();
         if current.is_none() {
             self.check_new(target, meta.name.as_deref())?;
@@ -116,19 +119,19 @@ impl Configuration {
         if target.manager == last_applied::KUBECTL
             && let Some(annotations) = meta.annotations.as_mut().filter(|annotations| annotations.contains_key(last_applied::ANNOTATION))
         {
-            annotations.insert(last_applied::ANNOTATION.to_owned(), last_applied::text(self.value.clone()));
+            annotations.insert(last_applied::ANNOTATION.to_owned(), last_applied::text(self.read.value.clone()));
             if metadata::too_many_annotations(annotations) {
                 annotations.remove(last_applied::ANNOTATION);
             }
         }
-        Ok(Proposal { object, warnings: self.warnings.clone(), managed: Some(applied.managed) })
+        Ok(Proposal { object, warnings: self.read.warnings.clone(), managed: Some(applied.managed) })
     }
 
     fn apply(&self, resource: &Resource, claim: Claim<'_>, current: Option<&Current>) -> Result<apply::Applied, ApiError> {
         let broken = || ApiError::internal(format!("a stored {} is no JSON that can be compared", resource.kind));
         let outline = |text| Outline::of(text).ok_or_else(broken);
         let live_text = current.map_or(Cow::Borrowed(NOTHING), |current| current.text_as(resource));
-        let text = self.value.to_string();
+        let text = self.read.value.to_string();
         let (live, configuration, nothing) = (outline(&live_text)?, outline(&text)?, outline(NOTHING)?);
         let account = apply::account(current.map_or("", |current| &current.managed)).ok_or_else(broken)?;
         let mut owners = Owners::read(&account).unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::ownership;
 use crate::present::{self, Form};
 use crate::respond::{self, Response};
 use crate::route::{Call, Verb};
-use crate::writes::{Target, Written};
+use crate::writes::{Part, Target, Written};
 
 mod apply;
 mod binding;
@@ -33,7 +33,7 @@ mod watch;
 /// Carries out a request about objects, logs and terminals excepted.
 pub async fn run(context: &Context<'_>, call: &Call, body: Bytes) -> Result<Response, ApiError> {
     match (&call.verb, call.subresource) {
-        (Verb::Get, None | Some(Subresource::Status)) => get::run(context, call).await,
+        (Verb::Get, None | Some(Subresource::Status | Subresource::EphemeralContainers)) => get::run(context, call).await,
         (Verb::Get, Some(Subresource::Scale)) => scale::get(context, call).await,
         (Verb::List(options), _) => list::run(context, call, options).await,
         (Verb::Watch(options), _) => watch::run(context, call, options).await,
@@ -43,12 +43,20 @@ pub async fn run(context: &Context<'_>, call: &Call, body: Bytes) -> Result<Resp
         (Verb::Create(options), Some(Subresource::Token)) => token::run(context, call, *options, &body).await,
         (Verb::Update(options), None) => update::run(context, call, *options, &body).await,
         (Verb::Update(options), Some(Subresource::Status)) => status::update(context, call, *options, &body).await,
+        (Verb::Update(options), Some(Subresource::EphemeralContainers)) => {
+            update::replace(context, call, *options, &body, Part::Ephemeral).await
+        }
         (Verb::Update(options), Some(Subresource::Scale)) => scale::update(context, call, *options, &body).await,
         (Verb::Update(options), Some(Subresource::Finalize)) => finalize::run(context, call, *options, &body).await,
         (Verb::Patch(patch_type, options), None) => patch::run(context, call, *patch_type, *options, &body).await,
         (Verb::Patch(patch_type, options), Some(Subresource::Status)) => status::patch(context, call, *patch_type, *options, &body).await,
+        (Verb::Patch(patch_type, options), Some(Subresource::EphemeralContainers)) => {
+            patch::apply(context, call, *patch_type, *options, &body, Part::Ephemeral).await
+        }
         (Verb::Patch(patch_type, options), Some(Subresource::Scale)) => scale::patch(context, call, *patch_type, *options, &body).await,
-        (Verb::Apply(options), None | Some(Subresource::Status)) => apply::run(context, call, options, &body).await,
+        (Verb::Apply(options), None | Some(Subresource::Status | Subresource::EphemeralContainers)) => {
+            apply::run(context, call, options, &body).await
+        }
         (Verb::Apply(options), Some(Subresource::Scale)) => scale::apply(context, call, options, &body).await,
         (Verb::Delete(options), _) => delete::run(context, call, *options, &body).await,
         (Verb::DeleteCollection(list, options), _) => delete_collection::run(context, call, list, *options, &body).await,

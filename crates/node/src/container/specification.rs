@@ -54,6 +54,8 @@ pub(crate) fn specification(parts: Ingredients<'_>) -> Result<ContainerSpec, Spe
         security: security::security(spec.security_context.as_ref(), container.security_context.as_ref())?,
         log_path: parts.log_path,
         stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        process_namespace_of: None,
         terminal: container.tty == Some(true),
     })
 }

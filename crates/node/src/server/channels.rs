@@ -23,6 +23,8 @@ pub(super) enum Said {
         height: u16,
     },
     Nothing,
+    /// The client is gone.
+    Farewell,
 }
 
 /// Reads a client's message; what is not understood says nothing.
@@ -35,16 +37,11 @@ pub(super) fn parse(message: &[u8]) -> Said {
     }
 }
 
-fn parse_size(json: &[u8]) -> Option<Said> {
+/// Reads a terminal's size.
+pub(super) fn parse_size(json: &[u8]) -> Option<Said> {
     let size: Value = serde_json::from_slice(json).ok()?;
     let side = |name: &str| u16::try_from(size.get(name)?.as_u64()?).ok();
     Some(Said::Resize { width: side("Width")?, height: side("Height")? })
-}
-
-/// The best protocol that the client offers.
-pub(super) fn choose(offered: &str) -> Option<&'static str> {
-    let offers = |protocol: &&str| offered.split(',').any(|offer| offer.trim() == *protocol);
-    PROTOCOLS.into_iter().find(offers)
 }
 
 /// A message on a channel.
@@ -86,13 +83,6 @@ mod tests {
         for nothing in [&b""[..], b"\x04{}", b"\x04", b"\xff\x01", b"\x09x", b"\x04{\"Width\":-1,\"Height\":99999999}"] {
             assert_eq!(parse(nothing), Said::Nothing, "{nothing:?}");
         }
-    }
-
-    #[test]
-    fn the_newest_protocol_is_chosen() {
-        assert_eq!(choose("v4.channel.k8s.io, v5.channel.k8s.io"), Some("v5.channel.k8s.io"));
-        assert_eq!(choose("v4.channel.k8s.io"), Some("v4.channel.k8s.io"));
-        assert_eq!(choose("channel.k8s.io"), None);
     }
 
     #[test]

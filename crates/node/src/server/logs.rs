@@ -61,8 +61,7 @@ impl Options {
 /// Answers with the log as it is, or as it grows until the container ends.
 pub(super) fn serve(shared: &Arc<Shared>, pod: &Pod, container: &str, options: Options) -> Result<Response<Body>, RequestError> {
     let name = operations::name(pod);
-    let known = pod.spec.iter().flat_map(plan::pod::roles).any(|(_, spec)| spec.name == container);
-    if !known {
+    if operations::container(pod, container).is_none() {
         return Err(RequestError::NotFound(format!("container {container} not found in pod {name}")));
     }
     let directory = shared.paths.container_logs(pod, container);
@@ -96,6 +95,7 @@ pub(super) fn serve(shared: &Arc<Shared>, pod: &Pod, container: &str, options: O
 fn waiting_reason(pod: &Pod, container: &str) -> String {
     let status = pod.status.clone().unwrap_or_default();
     let all = status.init_container_statuses.into_iter().flatten().chain(status.container_statuses.into_iter().flatten());
+    let all = all.chain(status.ephemeral_container_statuses.into_iter().flatten());
     let waiting = all.filter(|status| status.name == container).find_map(|status| status.state?.waiting?.reason);
     waiting.unwrap_or_else(|| "ContainerCreating".to_owned())
 }

@@ -1,4 +1,4 @@
-//! The node's HTTP interface, with the kubelet's paths: container logs, and commands in containers.
+//! The node's HTTP interface, with the kubelet's paths: container logs, commands in containers, connections into pods.
 //!
 //! Whoever can connect is trusted: the API server authenticates and authorizes.
 
@@ -17,14 +17,19 @@ use k8s_openapi::api::core::v1::Pod;
 use kinds::ObjectKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::Shared;
+use crate::{Shared, operations};
 
+mod attach;
 mod channels;
+mod client;
 mod cri;
 mod exec;
 mod follow;
 pub mod fuzz;
 mod logs;
+mod port_forward;
+mod spdy;
+mod upgrade;
 
 /// A response's body: whole, or as it comes.
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
@@ -39,6 +44,8 @@ pub(crate) enum RequestError {
     #[error("{0} is not served here")]
     NoPath(String),
     #[error("{0}")]
+    NoProtocol(String),
+    #[error("{0}")]
     Failed(String),
 }
 
@@ -47,6 +54,7 @@ impl RequestError {
         match self {
             Self::NotFound(_) | Self::NoPath(_) => StatusCode::NOT_FOUND,
             Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::NoProtocol(_) => StatusCode::FORBIDDEN,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -91,6 +99,14 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             let pod = find(shared, namespace, pod)?;
             exec::serve(shared, &pod, container, request)
         }
+        (&Method::GET | &Method::POST, ["attach", namespace, pod, container]) => {
+            let pod = find(shared, namespace, pod)?;
+            attach::serve(shared, &pod, container, request)
+        }
+        (&Method::GET | &Method::POST, ["portForward", namespace, pod]) => {
+            let pod = find(shared, namespace, pod)?;
+            port_forward::serve(shared, &pod, request)
+        }
         (&Method::GET, ["healthz"]) => Ok(Response::new(whole("ok".to_owned()))),
         _ => Err(RequestError::NoPath(path)),
     }
@@ -102,6 +118,12 @@ fn find(shared: &Shared, namespace: &str, name: &str) -> Result<Arc<Pod>, Reques
     let pod = shared.sources.views.pods.get(&ObjectKey::new(namespace, name)).ok_or_else(missing)?;
     let mine = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == shared.node.metadata.name.as_ref();
     if mine { Ok(pod) } else { Err(missing()) }
+}
+
+/// The runtime's identity of the container's running attempt. Not being there is upstream's error, by its status too.
+fn running(shared: &Shared, pod: &Pod, container: &str) -> Result<String, RequestError> {
+    let id = shared.running_attempt(operations::uid(pod), container);
+    id.ok_or_else(|| RequestError::Failed(format!("container not found ({container:?})")))
 }
 
 fn whole(text: String) -> Body {

@@ -42,7 +42,8 @@ impl Memory {
         let recorded = pod.status.clone().unwrap_or_default();
         let ended = matches!(recorded.phase.as_deref(), Some("Succeeded" | "Failed"));
         let mut containers = found.map(from_runtime).unwrap_or_default();
-        let statuses = recorded.init_container_statuses.iter().flatten().chain(recorded.container_statuses.iter().flatten());
+        let lists = [&recorded.init_container_statuses, &recorded.container_statuses, &recorded.ephemeral_container_statuses];
+        let statuses = lists.into_iter().flatten().flatten();
         // Of a pod that ended and was cleaned up, the recorded status is all there is to know.
         for status in statuses.filter(|_| !ended || found.is_some()) {
             adopt(containers.entry(status.name.clone()).or_default(), status, now);

@@ -83,6 +83,8 @@ enum Finished {
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     pod: Arc<Pod>,
+    /// Those of the pod that were added while it runs.
+    ephemeral: Vec<Container>,
     gone: bool,
     memory: Memory,
     inbox: mpsc::Receiver<Message>,
@@ -113,6 +115,7 @@ impl Worker {
         memory.rejection = rejection;
         let worker = Self {
             shared,
+            ephemeral: ephemeral(&pod),
             pod,
             gone: false,
             memory,
@@ -219,6 +222,7 @@ impl Worker {
             volumes_ready: memory.volumes.is_some(),
             volumes_removed: memory.volumes_removed,
             detached: memory.detached,
+            ephemeral: &self.ephemeral,
             containers: &memory.containers,
             failures: &memory.failures,
             seen_at: memory.seen_at,
@@ -276,6 +280,7 @@ impl Worker {
                 self.memory.image_changed(name);
             }
         }
+        self.ephemeral = ephemeral(&pod);
         self.pod = pod;
         // Volumes may hold them.
         if changed && self.memory.volumes.is_some() && !self.gone {
@@ -391,8 +396,8 @@ impl Worker {
 
     /// Waiting that began since the last report is told in an event.
     fn tell_waiting(&mut self, status: &k8s_openapi::api::core::v1::PodStatus) {
-        let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-        for container in all {
+        let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+        for container in lists.into_iter().flatten().flatten() {
             let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
             let reason = waiting.and_then(|waiting| waiting.reason.clone()).unwrap_or_default();
             let before = self.told.insert(container.name.clone(), reason.clone());
@@ -423,9 +428,13 @@ impl Worker {
 
     /// A container's specification.
     fn container(&self, name: &str) -> Option<Container> {
-        let spec = self.pod.spec.as_ref()?;
-        plan::pod::roles(spec).find(|(_, container)| container.name == name).map(|(_, container)| container.clone())
+        operation::container(&self.pod, name)
     }
+}
+
+fn ephemeral(pod: &Pod) -> Vec<Container> {
+    let added = pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+    added.map(plan::pod::ephemeral).collect()
 }
 
 /// Containers and their images.

@@ -138,7 +138,7 @@ pub fn request(spec: &PodSpec, name: &str) -> Quantity {
     for (role, container) in roles(spec) {
         match role {
             Role::Init => peak = peak.max(together + of(container)),
-            Role::Sidecar | Role::Main => together = together + of(container),
+            Role::Sidecar | Role::Main | Role::Ephemeral => together = together + of(container),
         }
     }
     let overhead = spec.overhead.as_ref().and_then(|overhead| read(overhead, name)).unwrap_or_default();

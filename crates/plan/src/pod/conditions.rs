@@ -8,7 +8,7 @@ use kinds::extensions::HAS_BEEN_READY;
 use super::Action;
 use super::observed::{Observed, Sandbox};
 use super::phase::incomplete_inits;
-use super::unit::{Role, Unit, units};
+use super::unit::{Unit, units};
 
 /// A condition's verdict: holds, or doesn't for this reason.
 struct Verdict {
@@ -88,7 +88,7 @@ fn containers_ready(observed: &Observed<'_>, phase: &str) -> Verdict {
         "Failed" => return Verdict::fails("PodFailed", None),
         _ => {}
     }
-    let unready: Vec<_> = units(observed).filter(|unit| unit.role != Role::Init && !unit.is_ready()).map(|unit| unit.name()).collect();
+    let unready: Vec<_> = units(observed).filter(|unit| unit.role.counts() && !unit.is_ready()).map(|unit| unit.name()).collect();
     match unready.is_empty() {
         true => Verdict::HOLDS,
         false => {

@@ -31,7 +31,7 @@ mod unit;
 pub use admit::{Rejection, admit, request};
 pub use observed::{Attempt, AttemptState, Container, Ended, Failure, Hook, Observed, Sandbox, Stop};
 pub use phase::quality_of_service;
-pub use unit::{Role, roles};
+pub use unit::{Role, container, ephemeral, roles};
 
 /// One operation of the executor. Each is idempotent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{self as core, Pod, PodSpec};
 
 use super::{Action, Rejection, after};
 
@@ -27,7 +27,9 @@ pub struct Observed<'a> {
     pub volumes_removed: bool,
     /// The network was detached.
     pub detached: bool,
-    /// By the containers' names, init containers included.
+    /// Those of the pod that were added while it runs, as containers.
+    pub ephemeral: &'a [core::Container],
+    /// By the containers' names, of all roles.
     pub containers: &'a BTreeMap<String, Container>,
     /// Actions whose last run failed.
     pub failures: &'a BTreeMap<Action, Failure>,

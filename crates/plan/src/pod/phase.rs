@@ -18,12 +18,13 @@ pub(super) fn incomplete_inits(observed: &Observed<'_>) -> Vec<String> {
     let incomplete = |unit: &Unit<'_>| match unit.role {
         Role::Init => !unit.is_done(),
         Role::Sidecar => !unit.is_started(),
-        Role::Main => false,
+        Role::Main | Role::Ephemeral => false,
     };
     units(observed).filter(incomplete).map(|unit| unit.name()).collect()
 }
 
-/// The containers that should run now: sidecars that were reached, the current init container, or the main containers.
+/// The containers that should run now: sidecars that were reached, the current init container, or the main containers; and those that
+/// were added to look into the pod, however far it is.
 pub(super) fn to_start(observed: &Observed<'_>) -> BTreeSet<String> {
     let incomplete = incomplete_inits(observed);
     let Some(current) = incomplete.first() else {
@@ -32,6 +33,7 @@ pub(super) fn to_start(observed: &Observed<'_>) -> BTreeSet<String> {
     let mut wanted = BTreeSet::from([current.clone()]);
     let before = units(observed).take_while(|unit| unit.spec.name != *current);
     wanted.extend(before.filter(|unit| unit.role == Role::Sidecar).map(|unit| unit.name()));
+    wanted.extend(observed.ephemeral.iter().map(|container| container.name.clone()));
     wanted
 }
 

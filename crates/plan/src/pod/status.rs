@@ -36,8 +36,9 @@ pub(super) fn status(observed: &Observed<'_>, stage: Stage, now: Timestamp) -> P
         start_time: Some(Time(whole_seconds(observed.started_at()))),
         qos_class: observed.spec().map(|spec| quality_of_service(spec).to_owned()),
         observed_generation: observed.pod.metadata.generation,
-        init_container_statuses: statuses(observed, stage, now, true),
-        container_statuses: statuses(observed, stage, now, false),
+        init_container_statuses: statuses(observed, stage, now, |role| matches!(role, Role::Init | Role::Sidecar)),
+        container_statuses: statuses(observed, stage, now, |role| role == Role::Main),
+        ephemeral_container_statuses: statuses(observed, stage, now, |role| role == Role::Ephemeral),
         ..recorded
     }
 }
@@ -54,11 +55,11 @@ fn end_reason(observed: &Observed<'_>, stage: Stage, recorded: &PodStatus, now: 
     (recorded.reason.clone(), recorded.message.clone())
 }
 
-fn statuses(observed: &Observed<'_>, stage: Stage, now: Timestamp, inits: bool) -> Option<Vec<ContainerStatus>> {
+fn statuses(observed: &Observed<'_>, stage: Stage, now: Timestamp, wanted: fn(Role) -> bool) -> Option<Vec<ContainerStatus>> {
     if observed.rejection.is_some() {
         return None;
     }
-    let wanted = units(observed).filter(|unit| (unit.role != Role::Main) == inits);
+    let wanted = units(observed).filter(|unit| wanted(unit.role));
     let all: Vec<_> = wanted.map(|unit| container_status(observed, stage, unit, now)).collect();
     (!all.is_empty()).then_some(all)
 }

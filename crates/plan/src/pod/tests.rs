@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod ephemeral;
 mod images;
 
 /// A node with one pod, which does what the planner says.
@@ -51,6 +52,8 @@ impl World {
     }
 
     fn plan(&self) -> Plan {
+        let added = self.pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+        let ephemeral: Vec<_> = added.map(super::ephemeral).collect();
         let observed = Observed {
             pod: &self.pod,
             gone: false,
@@ -62,6 +65,7 @@ impl World {
             volumes_ready: self.volumes_ready,
             volumes_removed: self.volumes_removed,
             detached: self.detached,
+            ephemeral: &ephemeral,
             containers: &self.containers,
             failures: &self.failures,
             seen_at: self.now,

@@ -14,9 +14,18 @@ pub enum Role {
     /// An init container that stays (`restartPolicy: Always`).
     Sidecar,
     Main,
+    /// Added while the pod runs, to look into it: starts at once, and once only; the pod is neither ready nor over by it.
+    Ephemeral,
 }
 
-/// All containers of a pod with their roles, in the order of their start.
+impl Role {
+    /// Whether the pod is ready only if the container is.
+    pub(super) fn counts(self) -> bool {
+        matches!(self, Self::Sidecar | Self::Main)
+    }
+}
+
+/// All containers of a pod with their roles, in the order of their start; not those that were added later.
 pub fn roles(spec: &PodSpec) -> impl Iterator<Item = (Role, &core::Container)> {
     let of_init = |container: &core::Container| match container.restart_policy.as_deref() {
         Some("Always") => Role::Sidecar,
@@ -24,6 +33,35 @@ pub fn roles(spec: &PodSpec) -> impl Iterator<Item = (Role, &core::Container)> {
     };
     let inits = spec.init_containers.iter().flatten().map(move |container| (of_init(container), container));
     inits.chain(spec.containers.iter().map(|container| (Role::Main, container)))
+}
+
+/// An ephemeral container as a container; it has what others have, less what keeps them going.
+pub fn ephemeral(container: &core::EphemeralContainer) -> core::Container {
+    core::Container {
+        name: container.name.clone(),
+        image: container.image.clone(),
+        command: container.command.clone(),
+        args: container.args.clone(),
+        working_dir: container.working_dir.clone(),
+        env: container.env.clone(),
+        env_from: container.env_from.clone(),
+        volume_mounts: container.volume_mounts.clone(),
+        volume_devices: container.volume_devices.clone(),
+        termination_message_path: container.termination_message_path.clone(),
+        termination_message_policy: container.termination_message_policy.clone(),
+        image_pull_policy: container.image_pull_policy.clone(),
+        security_context: container.security_context.clone(),
+        stdin: container.stdin,
+        stdin_once: container.stdin_once,
+        tty: container.tty,
+        ..core::Container::default()
+    }
+}
+
+/// A container of a pod by its name, of whatever role.
+pub fn container(spec: &PodSpec, name: &str) -> Option<core::Container> {
+    let lasting = roles(spec).find(|(_, container)| container.name == name).map(|(_, container)| container.clone());
+    lasting.or_else(|| spec.ephemeral_containers.iter().flatten().find(|container| container.name == name).map(ephemeral))
 }
 
 /// One container.
@@ -61,7 +99,8 @@ const UNSEEN: &Container = &Container {
 /// All containers, in the order of their start.
 pub(super) fn units<'a>(observed: &'a Observed<'a>) -> impl DoubleEndedIterator<Item = Unit<'a>> {
     let policy = observed.spec().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always");
-    let pairs: Vec<_> = observed.spec().into_iter().flat_map(roles).collect();
+    let added = observed.ephemeral.iter().map(|container| (Role::Ephemeral, container));
+    let pairs: Vec<_> = observed.spec().into_iter().flat_map(roles).chain(added).collect();
     pairs.into_iter().map(move |(role, spec)| {
         let seen = observed.containers.get(&spec.name).unwrap_or(UNSEEN);
         Unit { role, spec, seen, policy }
@@ -76,7 +115,7 @@ impl Unit<'_> {
     /// Its newest attempt began with another image than its specification has now. Init containers are not run again for that.
     pub fn has_other_image(&self) -> bool {
         let image = self.seen.latest().map(|latest| latest.image.as_str()).filter(|image| !image.is_empty());
-        self.role != Role::Init && image.is_some_and(|image| self.spec.image.as_deref() != Some(image))
+        !matches!(self.role, Role::Init | Role::Ephemeral) && image.is_some_and(|image| self.spec.image.as_deref() != Some(image))
     }
 
     /// Whether it is started again after this end.
@@ -86,6 +125,7 @@ impl Unit<'_> {
         }
         let failed = ended.exit_code != 0;
         match (self.role, self.policy) {
+            (Role::Ephemeral, _) => false,
             (Role::Sidecar, _) => true,
             // An init container that was done in an earlier sandbox prepares the new one again.
             (Role::Init, _) if !failed => self.seen.latest().is_some_and(|latest| latest.earlier_sandbox),
@@ -130,13 +170,14 @@ impl Unit<'_> {
 
     /// What its probes say while it runs and is not ready.
     pub fn probe_failure(&self) -> Option<&str> {
-        let is_kept_back = self.role != Role::Init && self.seen.running().is_some() && !self.is_ready();
+        let is_kept_back = self.role.counts() && self.seen.running().is_some() && !self.is_ready();
         self.seen.probe_failure.as_deref().filter(|_| is_kept_back)
     }
 
     pub fn is_ready(&self) -> bool {
         match self.role {
             Role::Init => self.is_done(),
+            Role::Ephemeral => false,
             _ => !self.has_other_image() && self.is_started() && (self.spec.readiness_probe.is_none() || self.seen.readiness == Some(true)),
         }
     }

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::protocol::{self, Answer, Call, Message, Refusal, Request, SETUP_CALL, Setup};
-use crate::{Exec, Exit, RuntimeEvent, syscall};
+use crate::{Attachment, Exec, Exit, RuntimeEvent, syscall};
 
 /// How many requests may wait to be written.
 pub(super) const QUEUE: usize = 64;
@@ -25,6 +25,7 @@ pub(super) struct Ask {
 pub(super) enum Waiter {
     Answer(oneshot::Sender<Result<Answer, Refusal>>),
     Exec(oneshot::Sender<Result<Exec, Refusal>>),
+    Attach(oneshot::Sender<Result<Attachment, Refusal>>),
 }
 
 /// One side of the socket, and what is under way.
@@ -163,6 +164,14 @@ impl Connection {
                     let _unwanted = waiter.send(Ok(value));
                 }
             }
+            (Ok(Answer::Attached { stdin, stderr }), waiter) => {
+                let [stdin, stdout, stderr] = self.streams(stdin, stderr)?;
+                let stdout = stdout.ok_or_else(missing)?;
+                if let Some(Waiter::Attach(waiter)) = waiter {
+                    // If the caller has given up, the value is dropped: it has left.
+                    let _left = waiter.send(Ok(Attachment { stdin, stdout, stderr }));
+                }
+            }
             (Ok(answer), Some(Waiter::Answer(waiter))) => {
                 let _unheard = waiter.send(Ok(answer));
             }
@@ -174,14 +183,19 @@ impl Connection {
     }
 
     fn exec(&mut self, id: u64, stdin: bool, stderr: bool) -> io::Result<(Exec, oneshot::Sender<Exit>)> {
-        let mut next = || self.descriptors.pop_front().ok_or_else(|| io::Error::other("a descriptor is missing"));
-        let stdout = next()?;
-        let stdin = if stdin { Some(next()?) } else { None };
-        let stderr = if stderr { Some(next()?) } else { None };
+        let [stdin, stdout, stderr] = self.streams(stdin, stderr)?;
+        let stdout = stdout.ok_or_else(missing)?;
         // A terminal's master is both.
         let stdin = if stderr.is_none() { Some(stdout.try_clone()?) } else { stdin };
         let (sender, exit) = oneshot::channel();
         Ok((Exec { id, stdin, stdout, stderr, exit }, sender))
+    }
+
+    /// The descriptors that came with an answer, in the order of their numbers.
+    fn streams(&mut self, stdin: bool, stderr: bool) -> io::Result<[Option<OwnedFd>; 3]> {
+        let mut next = |wanted: bool| if wanted { self.descriptors.pop_front().ok_or_else(missing).map(Some) } else { Ok(None) };
+        let stdout = next(true)?;
+        Ok([next(stdin)?, stdout, next(stderr)?])
     }
 
     /// Commands whose callers gave up before they began.
@@ -190,11 +204,16 @@ impl Connection {
     }
 }
 
+fn missing() -> io::Error {
+    io::Error::other("a descriptor is missing")
+}
+
 impl Waiter {
     fn refuse(self, refusal: Refusal) {
         match self {
             Self::Answer(waiter) => drop(waiter.send(Err(refusal))),
             Self::Exec(waiter) => drop(waiter.send(Err(refusal))),
+            Self::Attach(waiter) => drop(waiter.send(Err(refusal))),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::attach::Attachment;
 use super::entry::{Caller, Entry, ExecEntry, Phase, kill_all};
 use super::peer::Peer;
 use super::poller::{Poller, Source};
@@ -39,6 +40,8 @@ pub(super) struct Shim {
     pub(super) containers: BTreeMap<String, Entry>,
     pub(super) execs: BTreeMap<u64, ExecEntry>,
     pub(super) next_exec: u64,
+    pub(super) attachments: BTreeMap<u64, Attachment>,
+    pub(super) next_attachment: u64,
     pub(super) peers: BTreeMap<u64, Peer>,
     next_peer: u64,
     removals: Vec<Removal>,
@@ -80,6 +83,8 @@ impl Shim {
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
             next_exec: 1,
+            attachments: BTreeMap::new(),
+            next_attachment: 1,
             peers: BTreeMap::new(),
             next_peer: 1,
             removals: Vec::new(),
@@ -102,6 +107,7 @@ impl Shim {
             }
             self.remove_groups();
             self.give_up_late_starts();
+            self.cut_off_late_clients();
         }
     }
 
@@ -112,6 +118,7 @@ impl Shim {
             Source::Peer(peer) => self.serve(peer),
             Source::Report(subject) => self.report(&subject),
             Source::Output { container, place } => self.read_output(&container, place),
+            Source::Sink { attachment, place } => self.serve_sink(attachment, place),
         }
     }
 
@@ -119,7 +126,8 @@ impl Shim {
         let now = Instant::now();
         let starts = self.containers.values().filter_map(Entry::starting);
         let starts = starts.chain(self.execs.values().filter_map(|exec| exec.starting.as_ref()));
-        let deadline = starts.map(|starting| starting.deadline.saturating_duration_since(now)).min();
+        let deadlines = starts.map(|starting| starting.deadline).chain(self.attachments.values().filter_map(Attachment::deadline));
+        let deadline = deadlines.map(|deadline| deadline.saturating_duration_since(now)).min();
         let retry = if self.removals.is_empty() { None } else { Some(REMOVAL_RETRY) };
         [deadline, retry].into_iter().flatten().min()
     }

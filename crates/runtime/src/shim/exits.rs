@@ -28,13 +28,13 @@ impl Shim {
         self.container_progress(id);
         let Some(entry) = self.containers.get_mut(id) else { return };
         let Phase::Running { started_at } = entry.phase else { return };
-        if self.pause.is_some() {
+        if self.pause.is_some() || entry.spec.process_namespace_of.is_some() {
             entry.kill_group();
         }
-        entry.finish_outputs(&mut self.poller, &mut self.buffer);
         entry.stdin = None;
         exit.out_of_memory = exit.code == KILLED && entry.group.out_of_memory_kills() > 0;
         entry.phase = Phase::Exited { started_at, exit: exit.clone() };
+        self.finish_outputs(id);
         self.save();
         let message = Message::Exited { container: id.to_owned(), exit };
         let peers: Vec<u64> = self.peers.keys().copied().collect();

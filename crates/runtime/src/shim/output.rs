@@ -18,6 +18,8 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Output {
     lines: Lines,
     open: Option<(OwnedFd, Token)>,
+    /// A client is behind: nothing is read until it has caught up.
+    held: bool,
 }
 
 impl Shim {
@@ -29,34 +31,72 @@ impl Shim {
             set_nonblocking(&descriptor)?;
             let source = Source::Output { container: container.to_owned(), place: entry.outputs.len() };
             let token = self.poller.watch(&descriptor, source)?;
-            entry.outputs.push(Output { lines: Lines::new(name), open: Some((descriptor, token)) });
+            entry.outputs.push(Output { lines: Lines::new(name), open: Some((descriptor, token)), held: false });
         }
         Ok(())
     }
 
     pub(super) fn read_output(&mut self, container: &str, place: usize) {
-        if let Some(entry) = self.containers.get_mut(container) {
-            entry.read(place, &mut self.poller, &mut self.buffer);
+        let Some(entry) = self.containers.get_mut(container) else { return };
+        // What happened may be from before it was held.
+        if entry.outputs.get(place).is_some_and(|output| !output.held) {
+            let count = entry.read(place, &mut self.poller, &mut self.buffer);
+            self.share(container, place, count);
+        }
+    }
+
+    /// Takes what is left of an ended container's output, then closes the streams.
+    pub(super) fn finish_outputs(&mut self, container: &str) {
+        /// A process that has escaped the container could write for ever.
+        const MAX_CHUNKS: usize = 64;
+        let places = self.containers.get(container).map_or(0, |entry| entry.outputs.len());
+        for place in 0..places {
+            for _ in 0..MAX_CHUNKS {
+                let Some(entry) = self.containers.get_mut(container) else { return };
+                match entry.read(place, &mut self.poller, &mut self.buffer) {
+                    0 => break,
+                    count => self.share(container, place, count),
+                }
+            }
+            if let Some(entry) = self.containers.get_mut(container) {
+                entry.close(place, &mut self.poller);
+            }
+        }
+        self.dismiss(container);
+    }
+
+    /// Stops, or goes on, reading a stream.
+    pub(super) fn hold_output(&mut self, container: &str, place: usize, hold: bool) {
+        let output = self.containers.get_mut(container).and_then(|entry| entry.outputs.get_mut(place));
+        let Some(output) = output.filter(|output| output.held != hold) else { return };
+        output.held = hold;
+        let Some((descriptor, token)) = &mut output.open else { return };
+        if hold {
+            return self.poller.forget(*token, &*descriptor);
+        }
+        match self.poller.watch(&*descriptor, Source::Output { container: container.to_owned(), place }) {
+            Ok(watched) => *token = watched,
+            Err(error) => eprintln!("shim: watching the output of {container}: {error}"),
         }
     }
 }
 
 impl Entry {
-    /// Reads a stream once. Returns whether there may be more.
-    fn read(&mut self, place: usize, poller: &mut Poller, buffer: &mut Vec<u8>) -> bool {
-        let Some(output) = self.outputs.get_mut(place) else { return false };
-        let Some((descriptor, _)) = &output.open else { return false };
+    /// Reads a stream once. Returns how much of the buffer is new; nothing if there is no more.
+    fn read(&mut self, place: usize, poller: &mut Poller, buffer: &mut Vec<u8>) -> usize {
+        let Some(output) = self.outputs.get_mut(place) else { return 0 };
+        let Some((descriptor, _)) = &output.open else { return 0 };
         buffer.resize(CHUNK, 0);
         match read(descriptor, buffer) {
             Ok(count) if count > 0 => {
                 self.log.write(&output.lines.push(&buffer[..count], clock::now()));
-                true
+                count
             }
-            Err(Errno::EAGAIN | Errno::EINTR) => false,
+            Err(Errno::EAGAIN | Errno::EINTR) => 0,
             // The end; a terminal reports it as an error.
             _ => {
                 self.close(place, poller);
-                false
+                0
             }
         }
     }
@@ -69,17 +109,9 @@ impl Entry {
         }
     }
 
-    /// Takes what is left of an ended container's output, then closes the streams.
-    pub(super) fn finish_outputs(&mut self, poller: &mut Poller, buffer: &mut Vec<u8>) {
-        /// A process that has escaped the container could write for ever.
-        const MAX_CHUNKS: usize = 64;
-        for place in 0..self.outputs.len() {
-            for _ in 0..MAX_CHUNKS {
-                if !self.read(place, poller, buffer) {
-                    break;
-                }
-            }
-            self.close(place, poller);
-        }
+    /// The master of the container's terminal, if it has one.
+    pub(super) fn terminal(&self) -> Option<&OwnedFd> {
+        let output = self.outputs.first().filter(|_| self.spec.terminal)?;
+        output.open.as_ref().map(|(master, _)| master)
     }
 }

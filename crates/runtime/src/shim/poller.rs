@@ -20,6 +20,11 @@ pub(super) enum Source {
         container: String,
         place: usize,
     },
+    /// A client's copy of one of these streams.
+    Sink {
+        attachment: u64,
+        place: usize,
+    },
 }
 
 /// What a child will become.

@@ -19,6 +19,8 @@ impl Shim {
             Request::Describe => Ok(Some(Answer::Sandbox(Box::new(self.describe())))),
             Request::Start(spec) => self.start(caller, *spec).map(|()| None),
             Request::Exec { container, spec } => self.exec(caller, &container, spec).map(|()| None),
+            Request::Attach { container, input } => self.attach(caller, &container, input).map(|()| None),
+            Request::CloseStdin { container } => self.close_stdin(&container).map(Some),
             Request::KillExec { exec } => self.kill_exec(exec).map(Some),
             Request::Signal { container, signal } => self.signal(&container, signal).map(Some),
             Request::ReopenLog { container } => self.reopen_log(&container).map(Some),

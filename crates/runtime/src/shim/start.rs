@@ -57,11 +57,18 @@ impl Shim {
             Log::open(&spec.log_path).map_err(|error| Refusal::Failed(format!("opening the log {}: {error}", spec.log_path.display())))?;
         let shared_memory = state::shared_memory(&self.directory);
         let plan = container::Plan { spec, program: &program, group, shared_memory: &shared_memory };
-        let own = if self.pause.is_some() { CloneFlags::empty() } else { CloneFlags::CLONE_NEWPID };
-        let launch =
-            Launch { terminal: spec.terminal, stdin: spec.stdin, namespaces: own | CloneFlags::CLONE_NEWNS, beside: self.pause.as_ref() };
+        let target = spec.process_namespace_of.as_ref().map(|id| self.running_process(id)).transpose()?;
+        let beside = self.pause.as_ref().or(target);
+        let own = if beside.is_some() { CloneFlags::empty() } else { CloneFlags::CLONE_NEWPID };
+        let launch = Launch { terminal: spec.terminal, stdin: spec.stdin, namespaces: own | CloneFlags::CLONE_NEWNS, beside };
         let launched = launch.start(|child| container::run(&plan, child))?;
         Ok((program, log, launched))
+    }
+
+    /// The first process of a container.
+    fn running_process(&self, id: &str) -> Result<&OwnedFd, Refusal> {
+        let running = self.containers.get(id).filter(|entry| entry.is_running());
+        running.map(|entry| &entry.process).ok_or_else(|| Refusal::NotRunning(id.to_owned()))
     }
 
     fn program(&mut self, spec: &ContainerSpec) -> Result<Program, Refusal> {

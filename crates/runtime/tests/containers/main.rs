@@ -1,5 +1,6 @@
 //! Real containers on this kernel. They need root and Debian's `busybox-static`.
 
+mod attach;
 mod exec;
 mod isolation;
 mod lifecycle;

@@ -86,6 +86,8 @@ impl Node {
             log_path: self.place.join(format!("logs/{id}.log")),
             stdin: false,
             terminal: false,
+            stdin_once: false,
+            process_namespace_of: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::file::{self, Incomplete, Kind};
 use super::frame::Draft as Frame;
@@ -30,7 +31,7 @@ pub fn frame(payload: &[u8]) {
 /// a length and so many bytes; the first two bytes of the input move the end. What recovers is a state that was committed, and
 /// once more the same; or else it is refused.
 pub fn recovery(input: &[u8]) {
-    let dir = tempfile();
+    let dir = folder();
     let log = file::path(&dir, Kind::Log, FIRST_REVISION);
     let (mut bytes, states) = written(&dir);
     let (end, mut edits) = input.split_at_checked(2).unwrap_or((&[0, 0], &[]));
@@ -61,10 +62,11 @@ fn moved(length: usize, by: &[u8]) -> usize {
     }
 }
 
-fn tempfile() -> PathBuf {
+fn folder() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    let dir = base.join(format!("steadfast-fuzz-store-{}", std::process::id()));
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let dir = base.join(format!("steadfast-fuzz-store-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).expect("a directory for the log");
     dir

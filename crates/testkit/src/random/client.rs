@@ -31,7 +31,8 @@ impl Writer {
     /// Makes so many calls, one after the other.
     pub async fn run(mut self, calls: u64) {
         for call in 0..calls {
-            let object = Object { kind: self.dice.pick(self.kinds), name: *self.dice.pick(&NAMES) };
+            let (kind, name) = (self.dice.pick(self.kinds), *self.dice.pick(&NAMES));
+            let object = Object { kind, name };
             let op = self.draw(object, call);
             let object = if matches!(op, Op::DeleteCollection { .. }) { Object { name: "", ..object } } else { object };
             let begin = self.record.tick();

@@ -37,6 +37,8 @@ pub enum Fault {
     OldRead,
     /// A page is not of the revision it says.
     MixedPage,
+    /// What was acknowledged last is not on disk when the server is killed.
+    LostAtKill,
 }
 
 /// The store.

@@ -1,5 +1,6 @@
 //! The real API server over the real store on disk, in this process: killed, opened again and compacted at moments that a seed chooses.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -139,6 +140,11 @@ impl Machine {
     async fn kill(&self, running: Running) -> Running {
         self.door.close();
         let before = running.end().await;
+        if self.fault == Fault::LostAtKill {
+            // Opened once, as then nobody else has it open any more.
+            drop(self.open().await);
+            cut_log(&self.dir.path().join("store"));
+        }
         let running = self.start().await;
         let after = running.store.revision().0;
         self.record.note(|history| history.restarts.push((before, after)));
@@ -180,6 +186,15 @@ impl Running {
         let _ = self.tap.await;
         last
     }
+}
+
+/// Takes the last byte of the last commit off the newest log.
+fn cut_log(store: &Path) {
+    let files = std::fs::read_dir(store).unwrap().map(|entry| entry.unwrap().path());
+    let log = files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("log-")).max().unwrap();
+    let bytes = std::fs::read(&log).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    std::fs::File::options().write(true).open(log).unwrap().set_len(last as u64).unwrap();
 }
 
 fn commit(kinds: &'static [Kind], key: &str, revision: Revision, json: Option<&[u8]>) -> Option<Commit> {

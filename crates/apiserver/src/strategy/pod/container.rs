@@ -36,7 +36,8 @@ pub(super) fn validate_all(spec: &PodSpec, path: &Path, volumes: &Volumes) -> Ve
     errors
 }
 
-fn validate(container: &Container, path: &Path, volumes: &Volumes, initial: bool) -> Vec<FieldError> {
+/// One container.
+pub(super) fn validate(container: &Container, path: &Path, volumes: &Volumes, initial: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
     errors.extend(check::named(path.child("name"), &container.name, names::dns_label));
     errors.extend(image(container.image.as_deref().unwrap_or_default(), path.child("image")));

@@ -1,8 +1,8 @@
 //! What a pod is when its author does not say (`pkg/apis/core/v1/defaults.go`).
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler, ObjectFieldSelector, PodSpec, Probe, ResourceRequirements, Volume,
-    VolumeProjection,
+    Container, EnvVar, EphemeralContainer, HTTPGetAction, Lifecycle, LifecycleHandler, ObjectFieldSelector, PodSpec, Probe,
+    ResourceRequirements, Volume, VolumeProjection,
 };
 
 use crate::strategy::check::{canonical, fill, some};
@@ -21,6 +21,7 @@ pub(super) fn pod_spec(spec: &mut PodSpec) {
     spec.service_account.clone_from(&name);
     spec.service_account_name = name;
     spec.volumes.iter_mut().flatten().for_each(volume);
+    spec.ephemeral_containers.iter_mut().flatten().for_each(ephemeral);
     let host_network = spec.host_network == Some(true);
     for each in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
         container(each);
@@ -69,6 +70,15 @@ fn container(container: &mut Container) {
         each.iter_mut().for_each(probe);
     }
     container.lifecycle.iter_mut().for_each(lifecycle);
+}
+
+fn ephemeral(container: &mut EphemeralContainer) {
+    let policy = pull_policy(container.image.as_deref().unwrap_or_default());
+    fill(&mut container.image_pull_policy, policy);
+    fill(&mut container.termination_message_path, "/dev/termination-log");
+    fill(&mut container.termination_message_policy, "File");
+    container.resources.get_or_insert_default();
+    container.env.iter_mut().flatten().for_each(environment);
 }
 
 /// An image without a tag, or with the tag `latest`, may change behind its name, so it is always asked for.

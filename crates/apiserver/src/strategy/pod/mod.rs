@@ -7,6 +7,7 @@ use crate::field::{FieldError, Path};
 
 mod container;
 mod defaults;
+mod ephemeral;
 mod handler;
 mod quality;
 mod resources;
@@ -62,20 +63,33 @@ impl Strategy for Pods {
         !check::same(&pod.spec, &old.spec)
     }
 
+    fn prepare_ephemeral_update(&self, pod: &mut Pod, old: &Pod) {
+        let added = pod.spec.as_mut().and_then(|spec| spec.ephemeral_containers.take());
+        let resource_version = pod.metadata.resource_version.take();
+        pod.clone_from(old);
+        pod.metadata.resource_version = resource_version;
+        pod.spec.get_or_insert_default().ephemeral_containers = added;
+    }
+
     fn validate(&self, pod: &Pod) -> Vec<FieldError> {
-        let path = Path::new("spec");
-        match &pod.spec {
-            Some(spec) => spec::validate(spec, &path, &[]),
-            None => spec::validate(&Default::default(), &path, &[]),
-        }
+        let mut errors = validate_spec(pod);
+        errors.extend(pod.spec.as_ref().and_then(|spec| ephemeral::none(spec, &Path::new("spec"), "cannot be set on create")));
+        errors
     }
 
     fn validate_update(&self, pod: &Pod, old: &Pod) -> Vec<FieldError> {
-        let mut errors = self.validate(pod);
+        let mut errors = validate_spec(pod);
         if let (Some(spec), Some(old)) = (&pod.spec, &old.spec) {
             errors.extend(update::validate(spec, old));
         }
         errors
+    }
+
+    fn validate_ephemeral_update(&self, pod: &Pod, old: &Pod) -> Vec<FieldError> {
+        match (&pod.spec, &old.spec) {
+            (Some(spec), Some(old)) => ephemeral::validate_update(spec, old),
+            _ => Vec::new(),
+        }
     }
 
     fn validate_status_update(&self, pod: &Pod, old: &Pod) -> Vec<FieldError> {
@@ -96,6 +110,14 @@ impl Strategy for Pods {
             // Upstream takes a negative period for one second.
             _ => spec.and_then(|spec| spec.termination_grace_period_seconds).map_or(30, |period| if period < 0 { 1 } else { period }),
         }
+    }
+}
+
+fn validate_spec(pod: &Pod) -> Vec<FieldError> {
+    let path = Path::new("spec");
+    match &pod.spec {
+        Some(spec) => spec::validate(spec, &path, &[]),
+        None => spec::validate(&Default::default(), &path, &[]),
     }
 }
 
@@ -126,5 +148,7 @@ pub(super) fn validate_template(template: &PodTemplateSpec, path: &Path, claims:
         Some(spec) => spec::validate(spec, &path, claims),
         None => spec::validate(&Default::default(), &path, claims),
     });
+    let added = template.spec.as_ref().and_then(|spec| ephemeral::none(spec, &path, "ephemeral containers not allowed in pod template"));
+    errors.extend(added);
     errors
 }

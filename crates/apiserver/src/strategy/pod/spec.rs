@@ -136,9 +136,6 @@ fn others(spec: &PodSpec, path: &Path) -> Vec<FieldError> {
         let path = path.child("schedulingGates").index(index);
         errors.extend(names::qualified(&gate.name).map(|wrong| FieldError::invalid(path, gate.name.as_str(), wrong)));
     }
-    if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
-        errors.push(FieldError::forbidden(path.child("ephemeralContainers"), "cannot be set on create"));
-    }
     if spec.resource_claims.as_ref().is_some_and(|list| !list.is_empty()) {
         errors.push(FieldError::forbidden(path.child("resourceClaims"), "claims to devices are not supported"));
     }

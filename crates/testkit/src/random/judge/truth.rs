@@ -122,7 +122,7 @@ fn explain(
         let asked = |call: &&Call| call.object.kind == object.kind && (call.object.name.is_empty() || call.object == object);
         let happened = |call: &&Call| !matches!(call.answer, Answer::Refused { .. }) && call.op.makes(old, new);
         let someone = history.calls.iter().filter(asked).any(|call| happened(&call));
-        return (!someone && !(history.others && finishes(old, new))).then(|| format!("{}; nobody asked for it", place()));
+        return (!(someone || history.others && finishes(old, new))).then(|| format!("{}; nobody asked for it", place()));
     };
     let Some(call) = by_mark.get(mark) else { return Some(format!("{}; nobody leaves {mark:?}", place())) };
     if matches!(call.answer, Answer::Refused { .. }) {
