@@ -1,5 +1,5 @@
 //! Random use of the program itself over HTTPS by several clients, judged by a model; it is killed by SIGKILL and started again
-//! meanwhile. `STEADFAST_SEED` and `STEADFAST_CALLS` make another or a longer run of it.
+//! meanwhile, and so are members of the etcd where its state is there. `STEADFAST_SEED` and `STEADFAST_CALLS` make another or a longer run of it.
 
 use std::sync::Arc;
 
@@ -23,9 +23,27 @@ async fn client(cluster: &Cluster) -> Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_use_of_the_program_is_as_the_model_says_though_it_is_killed() {
+    judged(Cluster::simulated(1), |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_etcd_it_is_as_the_model_says_though_members_are_killed_as_well() {
+    let mut etcd = etcd_fixture::Cluster::start(3);
+    let store = etcd.address("random");
+    let cluster = Cluster::start_with(&["--simulated-nodes", "1", "--store", &store, "--lease-duration", "2"]);
+    judged(cluster, |kill| {
+        if kill > 1 {
+            etcd.restart(kill - 2);
+        }
+        etcd.kill(kill - 1);
+    })
+    .await;
+}
+
+/// Uses a cluster, kills it again and again and what `kills` says besides, and judges what clients were told.
+async fn judged(mut cluster: Cluster, mut kills: impl FnMut(usize)) {
     let (seed, calls) = (number("STEADFAST_SEED").unwrap_or(1), number("STEADFAST_CALLS").unwrap_or(CALLS));
     let workload = Workload { seed, kinds: &QUIET, writers: 6, calls, readers: 2, watchers: 6 };
-    let mut cluster = Cluster::simulated(1);
     let (door, record) = (Arc::new(Door::default()), Arc::new(Record::default()));
     door.open(client(&cluster).await);
     let working = tokio::spawn({
@@ -36,6 +54,7 @@ async fn random_use_of_the_program_is_as_the_model_says_though_it_is_killed() {
         record.reached((workload.writers * calls * kill / (KILLS + 1)) as usize).await;
         cluster.kill();
         door.close();
+        kills(kill as usize);
         cluster.up();
         door.open(client(&cluster).await);
     }

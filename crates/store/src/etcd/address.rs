@@ -1,6 +1,6 @@
 //! Where an etcd is, as users write it: `etcd://HOST:PORT,HOST:PORT/PREFIX?ca=FILE&cert=FILE&key=FILE&user=NAME&password-file=FILE`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -36,15 +36,6 @@ pub enum AddressError {
     Option(String),
     #[error("{one} needs {other}")]
     Alone { one: &'static str, other: &'static str },
-}
-
-impl Address {
-    /// The files it names, each from the folder a relative one is meant from.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
-        let password = self.user.iter().map(|(_, file)| file);
-        self.ca.iter().chain(identity).chain(password).map(PathBuf::as_path)
-    }
 }
 
 impl FromStr for Address {
@@ -120,9 +111,9 @@ mod tests {
     fn an_address_names_members_a_prefix_and_files() {
         let address = parse("etcd://a:1,[::1]:2379/x/y?ca=/ca&cert=/c&key=/k&user=me&password-file=/p").unwrap();
         assert_eq!((address.endpoints.as_slice(), address.prefix.as_str()), (&["a:1".to_owned(), "[::1]:2379".to_owned()][..], "/x/y"));
-        let files: Vec<_> = address.files().map(|file| file.to_string_lossy().into_owned()).collect();
-        assert_eq!(files, ["/ca", "/c", "/k", "/p"]);
-        assert_eq!(address.user.as_ref().map(|(name, _)| name.as_str()), Some("me"));
+        assert_eq!(address.ca, Some("/ca".into()));
+        assert_eq!(address.identity, Some(("/c".into(), "/k".into())));
+        assert_eq!(address.user, Some(("me".to_owned(), "/p".into())));
         assert_eq!(parse("etcd://a:1").unwrap().prefix, "/steadfast");
         assert_eq!(parse("etcd://a:1/").unwrap().prefix, "/steadfast");
     }

@@ -16,9 +16,9 @@ use super::{OpenError, Options, value};
 use crate::Entry;
 use crate::transfer::Snapshot;
 
-/// Entries written at a time: etcd allows 128 operations in a transaction,
+/// Entries written at a time: etcd allows 128 operations in a transaction.
 const BATCH_ENTRIES: usize = 100;
-/// and by default 1.5 MiB in a request.
+/// Bytes written at a time: etcd allows 1.5 MiB in a request, unless it was told to allow more.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// What is at the charter's place.

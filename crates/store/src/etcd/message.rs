@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use protobuf::{Fields, Wire, put_bytes, put_message, put_number};
 
-/// A number in an answer's header, or elsewhere, of a kind that is never negative.
+/// What etcd counts: changes, most of all. On the wire it has a sign, and is never negative.
 pub(super) type Number = u64;
 
 /// What a transaction requires of a key.

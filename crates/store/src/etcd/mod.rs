@@ -14,6 +14,7 @@ mod call;
 mod channel;
 mod cluster;
 mod commit;
+pub mod fuzz;
 mod import;
 mod message;
 mod place;

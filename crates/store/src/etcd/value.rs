@@ -57,6 +57,11 @@ impl Value {
         Some(Self { draft: Draft::new(json, gap), fixed, id: number(13, HEADER) })
     }
 
+    /// The document without its revision.
+    pub(super) fn draft(&self) -> &Draft {
+        &self.draft
+    }
+
     /// The document, written by a commit unless it is older than this etcd.
     pub(super) fn document(&self, written: Revision) -> Document {
         self.draft.at(self.fixed.unwrap_or(written))

@@ -253,9 +253,9 @@ async fn an_etcd_that_has_gone_back_is_noticed_and_not_served_from() {
         cluster.lose_data(0);
         cluster.restart(0);
     });
-    let refused = store.get("k/0").await.err().expect("refused").to_string();
+    let refused = store.get("k/0").await.expect_err("refused").to_string();
     assert!(refused.contains("gone back") && refused.contains("Start all servers again"), "{refused}");
-    let refused = store.commit("k/9", Expected::Absent, put(9)).await.err().expect("refused");
+    let refused = store.commit("k/9", Expected::Absent, put(9)).await.expect_err("refused");
     assert!(matches!(refused, CommitError::Unavailable(_)), "{refused}");
     while let Ok(told) = watch.next().await {
         assert!(matches!(told, WatchMessage::Progress(_)), "{told:?}");
