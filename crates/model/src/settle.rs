@@ -164,7 +164,9 @@ fn has_revisions(state: &State, wanted: &[u32]) -> Verdict {
     let count = i32::try_from(world.pods.len()).unwrap_or(i32::MAX);
     let says = (status.replicas, status.ready_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0));
     require(says == (count, count, count), Invariant::DesiredState, || format!("the status says {says:?} of {count} pods"))?;
-    let everywhere = world.pods.values().all(|pod| revision_of(pod) == update) && (partition == 0 || count > 0);
+    // Of no pods it says nothing while a rollout is held back.
+    let says_nothing = count == 0 && (partition > 0 || is_paused(&world.set));
+    let everywhere = world.pods.values().all(|pod| revision_of(pod) == update) && !says_nothing;
     require(!everywhere || on_delete || current == update, Invariant::DesiredState, || {
         format!("all pods have {update}, and the current revision is {current}")
     })
