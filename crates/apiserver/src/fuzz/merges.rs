@@ -1,5 +1,7 @@
 //! Patches, and configurations that are applied.
 
+use std::collections::HashSet;
+
 use kinds::{Resource, registry};
 use serde_json::Value;
 
@@ -19,9 +21,27 @@ pub fn merge_patch(input: &[u8]) {
     patched_twice(PatchType::Merge, input);
 }
 
-/// A strategic merge patch; a second time it changes nothing, or is refused.
+/// A strategic merge patch; a second time it changes nothing, or is refused. Items of one list that are the same one are added as they
+/// stand, as upstream does, and merged into one another the next time.
 pub fn strategic_patch(input: &[u8]) {
-    patched_twice(PatchType::Strategic, input);
+    let [_, _, patch] = lines(input);
+    match serde_json::from_slice(patch).is_ok_and(|patch| may_repeat_items(&patch)) {
+        true => drop(patched(PatchType::Strategic, input)),
+        false => patched_twice(PatchType::Strategic, input),
+    }
+}
+
+/// Whether two objects of one list have the same in a field, which may be the one by which they are told apart.
+fn may_repeat_items(patch: &Value) -> bool {
+    match patch {
+        Value::Object(fields) => fields.values().any(may_repeat_items),
+        Value::Array(items) => {
+            let mut seen = HashSet::new();
+            let fields = items.iter().filter_map(Value::as_object).flatten();
+            fields.into_iter().any(|(name, value)| !seen.insert((name, value.to_string()))) || items.iter().any(may_repeat_items)
+        }
+        _ => false,
+    }
 }
 
 fn patched_twice(patch_type: PatchType, input: &[u8]) {
