@@ -252,7 +252,10 @@ fn a_pod_is_run_and_talked_to_and_gone() {
         // The end of input is the end of the container's.
         let piped = run(&cluster, way, &[&run_once[..], &["-i", "--", "sh", "-c", "cat; echo that was all"]].concat(), b"to be echoed\n");
         assert_eq!(String::from_utf8_lossy(&piped.stdout), "to be echoed\nthat was all\n", "{way:?}: {}", said(&piped));
-        let screen = in_terminal(&cluster, way, &[&run_once[..], &["-it", "--", "sh"]].concat(), "echo $((6*7)); stty size; exit 5\n");
+        // kubectl tells a size that is one larger first, so that there is a change to be seen.
+        let resized = "for i in $(seq 100); do [ \"$(stty size)\" = '33 77' ] && break; sleep 0.1; done; stty size";
+        let talk = format!("echo $((6*7)); {resized}; exit 5\n");
+        let screen = in_terminal(&cluster, way, &[&run_once[..], &["-it", "--", "sh"]].concat(), &talk);
         for wanted in ["42\r\n", "33 77\r\n", "status 5"] {
             assert!(screen.contains(wanted), "{way:?}: {wanted:?} is not in {screen:?}");
         }
