@@ -23,6 +23,7 @@ mod eviction;
 mod expiry;
 mod fairness;
 pub mod field;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
 mod health;

@@ -12,6 +12,7 @@
 #[cfg(test)]
 mod api;
 mod forward;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
 mod query;

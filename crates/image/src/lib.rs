@@ -9,6 +9,7 @@ mod compression;
 mod content;
 mod digest;
 mod documents;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
 mod layer;

@@ -41,6 +41,7 @@ mod volumes;
 mod worker;
 
 pub use agent::{Agent, Connector, StartError};
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use server::fuzz;
 pub use sources::Views;

@@ -25,6 +25,7 @@ mod client;
 mod cri;
 mod exec;
 mod follow;
+#[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod logs;
 mod port_forward;

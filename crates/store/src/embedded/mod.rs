@@ -14,6 +14,7 @@
 mod checkpoint;
 mod file;
 mod frame;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
 mod import;

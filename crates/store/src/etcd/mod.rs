@@ -14,6 +14,8 @@ mod call;
 mod channel;
 mod cluster;
 mod commit;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
 pub mod fuzz;
 mod import;
 mod message;

@@ -231,7 +231,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::server::spdy::fuzz::{decode, joined};
+    use crate::server::spdy::pieces::{decode, joined};
 
     fn decode_all(bytes: &[u8], step: usize) -> Result<Vec<Frame>, FrameError> {
         match decode(bytes, step) {

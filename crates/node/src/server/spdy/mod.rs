@@ -15,8 +15,11 @@ use tokio::task::JoinHandle;
 mod credit;
 mod dictionary;
 mod frame;
+#[cfg(feature = "fuzzing")]
 pub(super) mod fuzz;
 mod headers;
+#[cfg(any(test, feature = "fuzzing"))]
+mod pieces;
 mod transport;
 
 use crate::Task;
