@@ -41,15 +41,18 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     if up.simulated_nodes == 0 && !up.no_node && !nix::unistd::geteuid().is_root() {
         return Err(Failure::NotRoot);
     }
+    // Whoever wishes for a record that can't be kept is told before anything is touched; the file may lie in the data directory.
+    let policy = policy(&up.audit)?;
     let instance = Instance::new(&up.instance.data_dir)?;
     instance.create()?;
     let running = instance.lock()?;
+    let auditor = up.audit.log.as_ref().map(|log| auditor(log, &up.audit, policy)).transpose()?;
     raise_open_files();
     let mut stop = Stop::new()?;
     let record = record(&up)?;
     instance.write_record(&record)?;
     let chosen = Controller::ALL.into_iter().filter(|controller| !disabled.contains(controller)).collect();
-    let started = start(&up, &instance, &record, chosen).await?;
+    let started = start(&up, &instance, &record, auditor, chosen).await?;
     println!("ready in {} ms", begin.elapsed().as_millis());
     stop.wait().await;
     tracing::info!("stopping; containers are left running");
@@ -87,7 +90,13 @@ impl Started {
     }
 }
 
-async fn start(up: &Up, instance: &Instance, record: &Record, chosen: Vec<Controller>) -> Result<Started, Failure> {
+async fn start(
+    up: &Up,
+    instance: &Instance,
+    record: &Record,
+    auditor: Option<Arc<Auditor>>,
+    chosen: Vec<Controller>,
+) -> Result<Started, Failure> {
     let shutdown = CancellationToken::new();
     // A server that is refused here has not touched the machine.
     let Backing { store, certificates, is_shared } = backing::open(up, instance, record).await?;
@@ -96,7 +105,7 @@ async fn start(up: &Up, instance: &Instance, record: &Record, chosen: Vec<Contro
         false => Some(PodNetwork::open(instance.network(up.pod_cidr, up.service_cidr)).await?),
     };
     let line = Line::default();
-    let server = server(up, store, &certificates, line.dialer(&record.node_name)).await?;
+    let server = server(up, store, &certificates, line.dialer(&record.node_name), auditor).await?;
     let mut tasks = serve(up, &server, &certificates, network.as_ref(), &shutdown).await?;
     write_kubeconfig(up, &certificates)?;
     let administrator = server.client("system:steadfast", &[MASTERS]);
@@ -152,14 +161,20 @@ fn record(up: &Up) -> Result<Record, Failure> {
     Ok(Record { node_name, pod_cidr: up.pod_cidr, service_cidr: up.service_cidr, listen: up.listen.to_string(), simulated, kubeconfig })
 }
 
-async fn server(up: &Up, store: Arc<dyn Store>, certificates: &Certificates, dialer: NodeDialer) -> Result<Server, Failure> {
+async fn server(
+    up: &Up,
+    store: Arc<dyn Store>,
+    certificates: &Certificates,
+    dialer: NodeDialer,
+    audit: Option<Arc<Auditor>>,
+) -> Result<Server, Failure> {
     let config = Config {
         service_range: up.service_cidr.to_string().parse().map_err(|error| Failure::Message(format!("--service-cidr: {error}")))?,
         token_key: Arc::new(certificates.token_key()?),
         issuer: ISSUER.to_owned(),
         node_dialer: Some(dialer),
         limits: limits(up.limits),
-        audit: up.audit.log.as_ref().map(|log| auditor(log, &up.audit)).transpose()?,
+        audit,
         user_roles: rights::of_users().into_iter().map(|(user, rules)| UserRole { user: user.to_owned(), rules }).collect(),
     };
     Ok(Server::new(config, store).await?)
@@ -174,15 +189,14 @@ fn limits(told: ServerLimits) -> Limits {
     }
 }
 
-fn auditor(log: &Path, told: &AuditLog) -> Result<Arc<Auditor>, Failure> {
-    let policy = match &told.policy {
-        None => Policy::default(),
-        Some(path) => {
-            let unusable = |error: String| Failure::Message(format!("--audit-policy {}: {error}", path.display()));
-            let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-            Policy::parse(&text).map_err(|error| unusable(error.to_string()))?
-        }
-    };
+fn policy(told: &AuditLog) -> Result<Policy, Failure> {
+    let Some(path) = &told.policy else { return Ok(Policy::default()) };
+    let unusable = |error: String| Failure::Message(format!("--audit-policy {}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    Policy::parse(&text).map_err(|error| unusable(error.to_string()))
+}
+
+fn auditor(log: &Path, told: &AuditLog, policy: Policy) -> Result<Arc<Auditor>, Failure> {
     let place = Place { path: log.to_owned(), size: told.size << 20, backups: told.backups };
     Auditor::open(place, policy).map_err(|error| Failure::Message(format!("--audit-log {}: {error}", log.display())))
 }
