@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::run::{Result, command, output, root, show, succeeds};
+use crate::run::{Result, command, is_root, output, root, show, succeeds};
 use crate::{images, install};
 
 const DATA_DIR: &str = "/var/lib/steadfast";
@@ -233,8 +233,4 @@ fn stage(name: &str, run: impl FnOnce() -> Result) -> Result {
         println!("{name}: {:.2} s", begin.elapsed().as_secs_f32());
     }
     result
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
-use crate::run::{Result, command, output, root, show};
+use crate::run::{Result, command, is_root, output, root, show};
 use crate::{clients, fuzz, images, install, tidy};
 
 /// How many tests of one program run at the same time.
@@ -8,6 +8,9 @@ const THREADS: &str = "4";
 
 /// Installs what the tests need, then checks format, lints and tidiness, and runs all tests.
 pub fn run() -> Result {
+    if !is_root() {
+        return Err("Most tests start containers, and would be left out: run them as root (sudo cargo xtask test).".to_owned());
+    }
     install::packages(&[("busybox", "busybox-static"), ("crun", "crun"), ("nft", "nftables"), ("docker-registry", "docker-registry")])?;
     install::packages(&[("etcd", "etcd-server"), ("script", "bsdutils")])?;
     let kubectl = install::kubectl()?;
