@@ -113,8 +113,7 @@ class Driver:
         return kind.call("delete", name=request["name"], body=client.V1DeleteOptions(preconditions=preconditions))
 
     def deletecollection(self, request, kind):
-        verb = "delete" if isinstance(kind, Custom) else "delete"
-        return kind.call(verb + "_collection", label_selector=request["label_selector"])
+        return kind.call("delete_collection", label_selector=request["label_selector"])
 
     def watch(self, request, kind):
         self.watching = Watching(kind, request["field_selector"])
