@@ -46,19 +46,23 @@ async fn judged(mut cluster: Cluster, mut kills: impl FnMut(usize)) {
     let workload = Workload { seed, kinds: &QUIET, writers: 6, calls, readers: 2, watchers: 6 };
     let (door, record) = (Arc::new(Door::default()), Arc::new(Record::default()));
     door.open(client(&cluster).await);
-    let working = tokio::spawn({
+    let mut working = tokio::spawn({
         let (workload, door, record) = (workload.clone(), Arc::clone(&door), Arc::clone(&record));
         async move { remote(&workload, &door, &record).await }
     });
     for kill in 1..=KILLS {
-        record.reached((workload.writers * calls * kill / (KILLS + 1)) as usize).await;
+        tokio::select! {
+            biased;
+            () = record.reached((workload.writers * calls * kill / (KILLS + 1)) as usize) => {}
+            ended = &mut working => panic!("seed {seed}: the workload ended before kill {kill}: {:?}", ended.err()),
+        }
         cluster.kill();
         door.close();
         kills(kill as usize);
         cluster.up();
         door.open(client(&cluster).await);
     }
-    let history = working.await.expect("the workload ends");
+    let history = working.await.unwrap_or_else(|error| panic!("seed {seed}: the workload failed: {error}"));
     match judge(&history) {
         Ok(shown) => {
             println!("{shown:?}");
