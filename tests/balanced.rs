@@ -2,7 +2,6 @@
 
 use std::io::copy;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::spawn;
@@ -10,13 +9,11 @@ use std::thread::spawn;
 use serde_json::Value;
 
 use crate::request::{Answer, Proxy, Watch};
-use crate::{Cluster, said};
+use crate::{Cluster, kubectl_program};
 
 /// A balancer before servers, and a client of it.
 #[derive(Debug)]
 pub struct Balanced {
-    kubeconfig: std::path::PathBuf,
-    home: std::path::PathBuf,
     proxy: Proxy,
 }
 
@@ -31,9 +28,9 @@ impl Balanced {
         let text = std::fs::read_to_string(first.kubeconfig()).expect("a kubeconfig");
         let kubeconfig = first.folder().join("balanced");
         std::fs::write(&kubeconfig, text.replace(&first.address().to_string(), &own.to_string())).expect("a kubeconfig");
-        let home = first.folder().to_owned();
-        let proxy = Proxy::start(kubectl(&kubeconfig, &home, &["proxy"]));
-        Self { kubeconfig, home, proxy }
+        let mut kubectl = Command::new(kubectl_program());
+        kubectl.arg("--kubeconfig").arg(&kubeconfig).arg("proxy").env("HOME", first.folder());
+        Self { proxy: Proxy::start(kubectl) }
     }
 
     /// A request, whose answer may be that the server is gone.
@@ -60,19 +57,6 @@ impl Balanced {
     pub fn try_watch(&self, path: &str) -> Result<Watch, u16> {
         self.proxy.try_watch(path)
     }
-
-    /// Runs kubectl, which must succeed; returns what it prints.
-    pub fn kubectl(&self, arguments: &[&str]) -> String {
-        let output = kubectl(&self.kubeconfig, &self.home, arguments).output().expect("kubectl runs");
-        assert!(output.status.success(), "kubectl {arguments:?}: {}", said(&output));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-}
-
-fn kubectl(kubeconfig: &Path, home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("STEADFAST_KUBECTL").unwrap_or_else(|| "kubectl".into()));
-    command.arg("--kubeconfig").arg(kubeconfig).args(arguments).env("HOME", home);
-    command
 }
 
 /// Each connection goes to the next server that accepts it.

@@ -4,10 +4,10 @@
 //! `STEADFAST_BINARY`, `STEADFAST_KUBECTL`, `STEADFAST_BUSYBOX_IMAGE`, `STEADFAST_REDIS_IMAGE`.
 
 use std::fs::{File, TryLockError};
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,18 @@ use tempfile::TempDir;
 
 mod balanced;
 mod request;
+mod running;
 mod second_image;
 
 pub use balanced::Balanced;
 use request::Proxy;
 pub use request::{Answer, Watch};
+pub use running::{Lines, Running, limited};
 
 /// How long anything may take before a test gives up: a hang, not a speed.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How many seconds one call of kubectl may take: longer than any of those that are told to wait for something.
+const LONGEST_CALL: u64 = 400;
 
 pub mod resp;
 pub mod workload;
@@ -32,7 +36,7 @@ pub mod workload;
 #[derive(Debug)]
 pub struct Cluster {
     folder: TempDir,
-    server: Option<Child>,
+    server: Option<Running>,
     number: Number,
     arguments: Vec<String>,
     /// Whose kubeconfig it is put into; its own if nobody's.
@@ -88,15 +92,42 @@ impl Cluster {
         Self::new(vec!["--simulated-nodes".to_owned(), "1".to_owned()], Some(home.to_owned()))
     }
 
+    /// An instance with a real node that has the image `busybox:1`; none where there is no root.
+    pub fn with_busybox() -> Option<Self> {
+        is_root().then(|| {
+            let cluster = Self::start();
+            cluster.load_busybox();
+            cluster
+        })
+    }
+
+    /// Applies a manifest with the set `web`, and waits until so many replicas of it are ready.
+    pub fn running(self, manifest: &str, replicas: u64) -> Self {
+        self.apply(manifest);
+        self.ready("web", replicas);
+        self
+    }
+
+    /// An instance that refuses to start with these arguments, and what it says.
+    pub fn refused(arguments: &[&str]) -> (Self, String) {
+        let cluster = Self::stopped(arguments.iter().map(|argument| (*argument).to_owned()).collect(), None);
+        let output = limited(&cluster.up_command(), PATIENCE.as_secs()).stdin(Stdio::null()).output().expect("steadfast starts");
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        (cluster, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     fn new(arguments: Vec<String>, home: Option<PathBuf>) -> Self {
-        let folder = tempfile::Builder::new().prefix("steadfast-test-").tempdir().expect("a temporary folder");
-        let mut cluster = Self { folder, server: None, number: Number::take(), arguments, home, proxy: OnceLock::new() };
+        let mut cluster = Self::stopped(arguments, home);
         cluster.up();
         cluster
     }
 
-    /// Starts the server, again after [`Cluster::kill`], and waits for its line. Returns the line.
-    pub fn up(&mut self) -> String {
+    fn stopped(arguments: Vec<String>, home: Option<PathBuf>) -> Self {
+        let folder = tempfile::Builder::new().prefix("steadfast-test-").tempdir().expect("a temporary folder");
+        Self { folder, server: None, number: Number::take(), arguments, home, proxy: OnceLock::new() }
+    }
+
+    fn up_command(&self) -> Command {
         let mut up = Command::new(binary());
         let (n, kubeconfig) = (self.number.number, self.kubeconfig());
         up.args(["up", "--listen", &format!("127.0.0.1:{}", 20000 + n), "--node-name", "node-a"]);
@@ -109,29 +140,30 @@ impl Cluster {
             None => up.arg("--kubeconfig").arg(kubeconfig),
             Some(home) => up.env("HOME", home).env_remove("KUBECONFIG"),
         };
+        up
+    }
+
+    /// Starts the server, again after [`Cluster::kill`], and waits for its line. Returns the line.
+    pub fn up(&mut self) -> String {
+        let mut up = self.up_command();
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log file");
-        let mut child = up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("steadfast starts");
-        let mut line = String::new();
-        let output = child.stdout.take().expect("piped");
-        self.server = Some(child);
-        BufReader::new(output).read_line(&mut line).expect("the server's line");
+        up.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let line = self.server.insert(Running::start(up)).lines().next().unwrap_or_default();
         assert!(line.starts_with("ready in "), "steadfast up did not become ready: {line:?}\n{}", self.log());
         line
     }
 
     /// Kills the server as a crash would.
     pub fn kill(&mut self) {
-        let mut server = self.server.take().expect("the server runs");
-        server.kill().expect("SIGKILL");
-        server.wait().expect("the server ends");
+        drop(self.server.take().expect("the server runs"));
     }
 
     /// Ends the server as its user would; returns whether it said that all was well.
     pub fn terminate(&mut self) -> bool {
         let mut server = self.server.take().expect("the server runs");
-        let signalled = Command::new("kill").arg(server.id().to_string()).status().expect("kill runs");
+        let signalled = Command::new("kill").arg(server.0.id().to_string()).status().expect("kill runs");
         assert!(signalled.success());
-        server.wait().expect("the server ends").success()
+        server.ends().success()
     }
 
     /// Where the API is served.
@@ -146,7 +178,7 @@ impl Cluster {
 
     /// The server's process id.
     pub fn pid(&self) -> u32 {
-        self.server.as_ref().expect("the server runs").id()
+        self.server.as_ref().expect("the server runs").0.id()
     }
 
     /// Where the instance keeps everything.
@@ -218,23 +250,30 @@ impl Cluster {
         command
     }
 
+    /// kubectl that ends in time.
+    fn limited(&self, arguments: &[&str]) -> Command {
+        let mut command = limited(&self.kubectl_command(arguments), LONGEST_CALL);
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// Runs kubectl, which must succeed; returns what it prints.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
-        let output = self.kubectl_command(arguments).output().expect("kubectl runs");
+        let output = self.limited(arguments).output().expect("kubectl runs");
         assert!(output.status.success(), "kubectl {arguments:?}\n{}\n{}", said(&output), self.log());
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Runs kubectl, which must fail; returns its error.
     pub fn kubectl_fails(&self, arguments: &[&str]) -> String {
-        let output = self.kubectl_command(arguments).output().expect("kubectl runs");
+        let output = self.limited(arguments).output().expect("kubectl runs");
         assert!(!output.status.success(), "kubectl {arguments:?} succeeded\n{}", said(&output));
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// Runs kubectl with a text on standard input.
     pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = self.kubectl_command(arguments);
+        let mut command = self.limited(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kubectl runs");
         child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("kubectl reads");
         child.wait_with_output().expect("kubectl ends")
@@ -277,6 +316,11 @@ impl Cluster {
         self.proxy().watch(path)
     }
 
+    /// A connection to the API server, with the administrator's credentials, for requests written by hand.
+    pub fn connect(&self) -> TcpStream {
+        self.proxy().connect()
+    }
+
     fn proxy(&self) -> &Proxy {
         self.proxy.get_or_init(|| Proxy::start(self.kubectl_command(&["proxy"])))
     }
@@ -300,25 +344,35 @@ impl Cluster {
     }
 
     /// Waits until a condition holds; fails with the cluster's state when it never does.
-    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds() {
-            if Instant::now() > deadline {
-                let state = self.kubectl_command(&["get", "all,pvc,events", "--all-namespaces", "--output", "wide"]).output();
-                panic!("not within {PATIENCE:?}: {what}\n{}\n{}", state.map(|output| said(&output)).unwrap_or_default(), self.log());
-            }
-            std::thread::sleep(Duration::from_millis(20));
+    pub fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        if !comes_true(holds) {
+            let state = self.limited(&["get", "all,pvc,events", "--all-namespaces", "--output", "wide"]).output();
+            panic!("not within {PATIENCE:?}: {what}\n{}\n{}", state.map(|output| said(&output)).unwrap_or_default(), self.log());
         }
     }
+}
+
+/// Waits until a condition holds.
+pub fn until(what: &str, holds: impl FnMut() -> bool) {
+    assert!(comes_true(holds), "not within {PATIENCE:?}: {what}");
+}
+
+/// Whether a condition holds before the tests' patience ends.
+pub fn comes_true(mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.proxy.take();
-        if let Some(mut server) = self.server.take() {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
+        self.server.take();
         let output = self.steadfast(&["down", "--purge"]);
         if !output.status.success() && !std::thread::panicking() {
             panic!("steadfast down --purge: {}", said(&output));

@@ -2,11 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, Running};
 
 /// What the server answered.
 #[derive(Debug)]
@@ -37,19 +37,19 @@ impl Answer {
 /// A running `kubectl proxy`.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    child: Child,
+    _kubectl: Running,
     address: String,
 }
 
 impl Proxy {
     /// Starts it; `kubectl` is the command with `proxy` and all that names the cluster.
     pub(crate) fn start(mut kubectl: Command) -> Self {
-        let mut child = kubectl.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("kubectl runs");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("kubectl proxy's line");
+        kubectl.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut kubectl = Running::start(kubectl);
+        let line = kubectl.lines().next().unwrap_or_default();
         let address = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
         assert!(address.contains(':'), "kubectl proxy did not start: {line:?}");
-        Self { child, address }
+        Self { _kubectl: kubectl, address }
     }
 
     /// One request.
@@ -73,10 +73,16 @@ impl Proxy {
         if status == 200 { Ok(Watch { reader }) } else { Err(status) }
     }
 
+    /// A connection on which reading has a limit.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("kubectl proxy listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        stream
+    }
+
     /// Version 1.0 of the protocol: the answer ends where the connection ends, and needs no decoding.
     fn begin(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> BufReader<TcpStream> {
-        let mut stream = TcpStream::connect(&self.address).expect("kubectl proxy listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        let mut stream = self.connect();
         let mut request = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
@@ -84,13 +90,6 @@ impl Proxy {
         request.push_str("\r\n");
         stream.write_all(request.as_bytes()).and_then(|()| stream.write_all(body)).expect("kubectl proxy reads");
         BufReader::new(stream)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -5,9 +5,7 @@ use end_to_end::{Cluster, said};
 
 #[test]
 fn kubectl_verbs_work_on_a_set() {
-    let cluster = Cluster::simulated(2);
-    cluster.apply(SET);
-    cluster.ready("web", 3);
+    let cluster = Cluster::simulated(2).running(SET, 3);
     let table = cluster.kubectl(&["get", "statefulset", "web"]);
     assert!(table.starts_with("NAME   READY   AGE\nweb    3/3"), "{table}");
     let wide = cluster.kubectl(&["get", "pods", "--output", "wide"]);
@@ -45,9 +43,7 @@ fn kubectl_verbs_work_on_a_set() {
 
 #[test]
 fn orphans_are_adopted_by_a_set_of_the_same_name() {
-    let cluster = Cluster::simulated(1);
-    cluster.apply(SET);
-    cluster.ready("web", 3);
+    let cluster = Cluster::simulated(1).running(SET, 3);
     let uids =
         |cluster: &Cluster| (0..3).map(|n| cluster.get(&["pod", &format!("web-{n}")])["metadata"]["uid"].clone()).collect::<Vec<_>>();
     let before = uids(&cluster);

@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use end_to_end::workload::WEB;
 use end_to_end::{Cluster, said};
 use serde_json::Value;
 
@@ -12,23 +13,11 @@ metadata: {name: settings}
 data: {color: red, size: small}
 "#;
 
-const SET: &str = r#"
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: web}
-spec:
-  serviceName: web
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      containers:
-      - name: web
-        image: "busybox:1"
-        ports: [{containerPort: 80, name: http}]
-        env: [{name: A, value: "1"}, {name: B, value: "2"}]
-"#;
+/// A set of two.
+fn web() -> String {
+    let container = r#""busybox:1", ports: [{containerPort: 80, name: http}], env: [{name: A, value: "1"}, {name: B, value: "2"}]}"#;
+    WEB.replace("replicas: 3", "replicas: 2").replace(r#""busybox:1"}"#, container)
+}
 
 fn server_side(cluster: &Cluster, options: &[&str], manifest: &str) -> Output {
     cluster.kubectl_with_input(&[&["apply", "--server-side", "--filename", "-"], options].concat(), manifest)
@@ -87,15 +76,14 @@ fn conflicts_are_shown_and_can_be_forced() {
 
 #[test]
 fn what_was_applied_by_the_client_moves_to_the_server() {
-    let cluster = Cluster::simulated(1);
-    cluster.apply(SET);
-    cluster.ready("web", 2);
+    let manifest = web();
+    let cluster = Cluster::simulated(1).running(&manifest, 2);
     assert!(managers(&cluster, "statefulset/web").contains(&"kubectl-client-side-apply Update".to_owned()));
-    applied(&cluster, &[], SET);
+    applied(&cluster, &[], &manifest);
     let after = managers(&cluster, "statefulset/web");
     assert!(after.contains(&"kubectl Apply".to_owned()) && !after.contains(&"kubectl-client-side-apply Update".to_owned()), "{after:?}");
 
-    applied(&cluster, &[], &SET.replace(r#"{name: A, value: "1"}, "#, "").replace("replicas: 2", "replicas: 3"));
+    applied(&cluster, &[], &manifest.replace(r#"{name: A, value: "1"}, "#, "").replace("replicas: 2", "replicas: 3"));
     cluster.ready("web", 3);
     cluster.rolled_out("web");
     let set = cluster.get(&["statefulset", "web"]);
@@ -104,11 +92,11 @@ fn what_was_applied_by_the_client_moves_to_the_server() {
         Some(r#"[{"name":"B","value":"2"}]"#)
     );
     // The annotation follows, so that the client may apply again.
-    cluster.apply(&SET.replace("replicas: 2", "replicas: 1"));
+    cluster.apply(&manifest.replace("replicas: 2", "replicas: 1"));
     cluster.ready("web", 1);
 
     cluster.kubectl(&["scale", "statefulset", "web", "--replicas=2"]);
-    let conflict = refused(&cluster, &["--field-manager=other"], &SET.replace("replicas: 2", "replicas: 5"));
+    let conflict = refused(&cluster, &["--field-manager=other"], &manifest.replace("replicas: 2", "replicas: 5"));
     assert!(conflict.contains("with subresource \"scale\" using apps/v1: .spec.replicas"), "{conflict}");
 }
 

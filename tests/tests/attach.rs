@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use end_to_end::{Cluster, binary};
+use end_to_end::{Cluster, Running, binary};
 use serde_json::{Value, json};
 
 /// Seconds of a lease: short, as the tests wait for its end.
@@ -14,15 +14,15 @@ const LEASE: &str = "2";
 
 /// `steadfast controllers`, or whatever else ends with the test.
 struct Process {
-    child: Child,
+    running: Running,
     output: PathBuf,
 }
 
 impl Process {
     fn start(mut command: Command, output: PathBuf) -> Self {
         let file = File::create(&output).unwrap();
-        let child = command.stdin(Stdio::null()).stderr(file.try_clone().unwrap()).stdout(file).spawn().unwrap();
-        Self { child, output }
+        command.stdin(Stdio::null()).stderr(file.try_clone().unwrap()).stdout(file);
+        Self { running: Running::start(command), output }
     }
 
     fn attached(cluster: &Cluster, name: &str, arguments: &[&str]) -> Self {
@@ -40,21 +40,14 @@ impl Process {
     }
 
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill").args([signal, &self.running.0.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
     fn ends_well(mut self) -> String {
         self.signal("-TERM");
-        assert!(self.child.wait().unwrap().success());
+        assert!(self.running.ends().success());
         self.text()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What survives a crash of the server.
 
-use end_to_end::{Cluster, is_root};
+use end_to_end::Cluster;
 use serde_json::Value;
 
 fn pod(name: &str, policy: &str, script: &str) -> String {
@@ -24,11 +24,7 @@ fn container(cluster: &Cluster, name: &str) -> Value {
 
 #[test]
 fn containers_run_on_and_are_found_again_and_no_exit_is_missed() {
-    if !is_root() {
-        return;
-    }
-    let mut cluster = Cluster::start();
-    cluster.load_busybox();
+    let Some(mut cluster) = Cluster::with_busybox() else { return };
     cluster.apply(&pod("steady", "Always", "while true; do date >> /log; sleep 0.1; done"));
     cluster.apply(&pod("short", "Never", "sleep 2; exit 7"));
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/steady", "pod/short", "--timeout=60s"]);
@@ -67,11 +63,7 @@ fn acknowledged_writes_survive_being_killed_again_and_again() {
 
 #[test]
 fn ending_the_server_leaves_containers_and_down_ends_them() {
-    if !is_root() {
-        return;
-    }
-    let mut cluster = Cluster::start();
-    cluster.load_busybox();
+    let Some(mut cluster) = Cluster::with_busybox() else { return };
     cluster.apply(&pod("steady", "Always", "exec sleep 424242"));
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/steady", "--timeout=60s"]);
     let running = || {

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::{Child, Stdio};
 
-use end_to_end::{Cluster, is_root, said};
+use end_to_end::{Cluster, said};
 use serde_json::Value;
 
 /// A set of simulated instances, and a budget.
@@ -69,9 +69,7 @@ impl Drain {
 
 #[test]
 fn a_drain_waits_for_the_budget_and_goes_on_when_a_pod_is_ready_elsewhere() {
-    let cluster = Cluster::simulated(2);
-    cluster.apply(&guarded(2, "minAvailable: 2"));
-    cluster.ready("web", 2);
+    let cluster = Cluster::simulated(2).running(&guarded(2, "minAvailable: 2"), 2);
     cluster.until("the budget is computed", || cluster.get(&["poddisruptionbudget", "web"])["status"]["currentHealthy"] == 2);
     assert_eq!(allowed(&cluster), 0);
     let before = pods(&cluster);
@@ -103,9 +101,7 @@ fn a_drain_waits_for_the_budget_and_goes_on_when_a_pod_is_ready_elsewhere() {
 
 #[test]
 fn a_drain_of_every_node_in_turn_keeps_what_must_stay() {
-    let cluster = Cluster::simulated(3);
-    cluster.apply(&guarded(6, "maxUnavailable: 1"));
-    cluster.ready("web", 6);
+    let cluster = Cluster::simulated(3).running(&guarded(6, "maxUnavailable: 1"), 6);
     for node in cluster.get(&["nodes"])["items"].as_array().expect("a list") {
         let node = node["metadata"]["name"].as_str().expect("a name");
         cluster.kubectl(&["drain", node, "--timeout=80s"]);
@@ -118,13 +114,7 @@ fn a_drain_of_every_node_in_turn_keeps_what_must_stay() {
 
 #[test]
 fn a_cordoned_node_takes_no_pods_and_a_drained_one_loses_its_containers() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(&guarded(2, "maxUnavailable: 2"));
-    cluster.ready("web", 2);
+    let Some(cluster) = Cluster::with_busybox().map(|cluster| cluster.running(&guarded(2, "maxUnavailable: 2"), 2)) else { return };
     cluster.kubectl(&["cordon", "node-a"]);
     assert!(cluster.kubectl(&["get", "nodes"]).contains("SchedulingDisabled"));
     cluster.until("two may go", || allowed(&cluster) == 2);

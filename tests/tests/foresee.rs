@@ -207,9 +207,7 @@ fn a_broken_revision_and_its_mending_are_foreseen() {
 
 #[test]
 fn a_field_that_is_refused_is_told_and_so_is_what_can_not_be_placed() {
-    let cluster = Cluster::simulated(1);
-    cluster.apply(&manifest(|_| {}));
-    cluster.ready("web", 4);
+    let cluster = Cluster::simulated(1).running(&manifest(|_| {}), 4);
     let refused = manifest(|set| set["spec"]["serviceName"] = "other".into());
     let output = steadfast(&cluster, &["plan", "-f", "-", "-o", "json"], &refused);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
@@ -239,9 +237,7 @@ fn versions(cluster: &Cluster) -> String {
 
 #[test]
 fn nothing_is_ever_written() {
-    let cluster = Cluster::simulated(1);
-    cluster.apply(&manifest(|_| {}));
-    cluster.ready("web", 4);
+    let cluster = Cluster::simulated(1).running(&manifest(|_| {}), 4);
     cluster.rolled_out("web");
     let before = versions(&cluster);
     let same = steadfast(&cluster, &["plan", "-f", "-"], &manifest(|_| {}));
@@ -294,9 +290,7 @@ fn what_can_not_be_read_or_reached_is_an_error_with_a_next_step() {
 
 #[test]
 fn a_rollout_is_paused_resumed_undone_and_restarted() {
-    let cluster = Cluster::simulated(1);
-    cluster.apply(&manifest(|_| {}));
-    cluster.ready("web", 4);
+    let cluster = Cluster::simulated(1).running(&manifest(|_| {}), 4);
     let rollout = |verb: &str| cluster.steadfast(&["rollout", verb, "sts/web"]);
     let set = || cluster.get(&["statefulset", "web"]);
     let succeeds = |verb: &str, word: &str| {
@@ -326,9 +320,7 @@ fn a_rollout_is_paused_resumed_undone_and_restarted() {
 #[test]
 fn status_is_told_as_it_changes() {
     use std::io::BufRead;
-    let cluster = Cluster::simulated(1);
-    cluster.apply(&manifest(|_| {}));
-    cluster.ready("web", 4);
+    let cluster = Cluster::simulated(1).running(&manifest(|_| {}), 4);
     let output = cluster.steadfast(&["status", "sts/web"]);
     let text = String::from_utf8_lossy(&output.stdout);
     for part in ["default/web 4 of 4 ready", "web-3  ready", "data-web-3 1Mi", "simulated-0", "as desired"] {

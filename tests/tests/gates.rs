@@ -2,35 +2,12 @@
 
 use std::process::Output;
 
-use end_to_end::{Cluster, is_root, said};
+use end_to_end::workload::keeping_lives;
+use end_to_end::{Cluster, said};
 
 /// A set whose instances write each start into their claim.
 fn web(replicas: usize, annotations: &str) -> String {
-    format!(
-        r#"
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {{name: web, annotations: {{{annotations}}}}}
-spec:
-  serviceName: web
-  replicas: {replicas}
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      automountServiceAccountToken: false
-      containers:
-        - name: web
-          image: busybox:1
-          command: [sh, -c, "echo $(hostname) >> /data/lives; exec sleep 100000"]
-          readinessProbe: {{exec: {{command: [test, -f, /data/lives]}}, periodSeconds: 1}}
-          volumeMounts: [{{name: data, mountPath: /data}}]
-  volumeClaimTemplates:
-    - metadata: {{name: data}}
-      spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Mi}}}}}}
-"#
-    )
+    keeping_lives(replicas, annotations, "", "")
 }
 
 /// A hook that succeeds once `/data/open` is there, and tells what it was told.
@@ -46,13 +23,7 @@ fn until_told(cluster: &Cluster, text: &str) {
 
 #[test]
 fn an_update_and_a_scale_down_wait_for_the_hook_and_say_why() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(&web(2, GATE));
-    cluster.ready("web", 2);
+    let Some(cluster) = Cluster::with_busybox().map(|cluster| cluster.running(&web(2, GATE), 2)) else { return };
     let before = uid(&cluster, "web-1");
     cluster.kubectl(&["set", "env", "statefulset/web", "ROUND=two"]);
     until_told(&cluster, "The pre-delete hook of Pod web-1 for Update failed, and is tried again");
@@ -94,13 +65,11 @@ const JOB: &str = r#"steadfast.dev/pre-delete: '{"timeoutSeconds": 50, "job": {"
 
 #[test]
 fn a_hook_that_is_a_pod_reaches_the_pod_that_goes_and_is_tried_until_it_succeeds() {
-    if !is_root() {
+    let Some(cluster) = Cluster::with_busybox()
+        .map(|cluster| cluster.running(&web(2, JOB).replace("exec sleep 100000", "exec httpd -f -p 8080 -h /data"), 2))
+    else {
         return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(&web(2, JOB).replace("exec sleep 100000", "exec httpd -f -p 8080 -h /data"));
-    cluster.ready("web", 2);
+    };
     let before = uid(&cluster, "web-1");
     cluster.shell("web-1", "echo nothing > /data/word");
     cluster.kubectl(&["set", "env", "statefulset/web", "ROUND=two"]);
@@ -124,13 +93,7 @@ fn a_hook_that_is_a_pod_reaches_the_pod_that_goes_and_is_tried_until_it_succeeds
 
 #[test]
 fn an_eviction_passes_after_the_hook() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(&web(2, GATE));
-    cluster.ready("web", 2);
+    let Some(cluster) = Cluster::with_busybox().map(|cluster| cluster.running(&web(2, GATE), 2)) else { return };
     let before = uid(&cluster, "web-1");
     let refused = evict(&cluster, "web-1");
     assert!(!refused.status.success() && said(&refused).contains("pre-delete"), "{}", said(&refused));
@@ -150,11 +113,7 @@ fn an_eviction_passes_after_the_hook() {
 
 #[test]
 fn where_only_the_image_changes_an_instance_keeps_its_pod_address_and_volume() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
+    let Some(cluster) = Cluster::with_busybox() else { return };
     cluster.load_second_busybox();
     cluster.apply(&web(2, r#"steadfast.dev/in-place-update: "true""#));
     cluster.ready("web", 2);

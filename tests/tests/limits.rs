@@ -1,5 +1,6 @@
 //! Limits of a namespace, as users meet them through kubectl.
 
+use end_to_end::workload::WEB;
 use end_to_end::{Cluster, said};
 
 const LIMITS: &str = r#"
@@ -20,27 +21,17 @@ apiVersion: scheduling.k8s.io/v1
 kind: PriorityClass
 metadata: {name: important}
 value: 1000
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: web}
-spec:
-  serviceName: web
-  replicas: 3
-  podManagementPolicy: Parallel
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      priorityClassName: important
-      containers: [{name: web, image: "busybox:1"}]
 "#;
+
+/// The limits, and a set that they concern.
+fn limited() -> String {
+    let set = WEB.replace("replicas: 3", "replicas: 3\n  podManagementPolicy: Parallel");
+    format!("{LIMITS}---{}", set.replace("containers:", "priorityClassName: important\n      containers:"))
+}
 
 #[test]
 fn a_set_grows_as_far_as_its_quota_allows_and_further_when_that_grows() {
-    let cluster = Cluster::simulated(1);
-    cluster.apply(LIMITS);
-    cluster.ready("web", 2);
+    let cluster = Cluster::simulated(1).running(&limited(), 2);
     let first = cluster.get(&["pod", "--selector", "app=web"])["items"][0].clone();
     assert_eq!(first["spec"]["priority"], 1000);
     assert_eq!(first["spec"]["containers"][0]["resources"]["requests"]["cpu"], "100m");
@@ -66,7 +57,7 @@ fn a_restricted_namespace_refuses_what_it_says() {
     let refused = cluster.kubectl_command(&["run", "plain", "--image=busybox:1"]).output().expect("kubectl runs");
     let expected = "pods \"plain\" is forbidden: violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false";
     assert!(!refused.status.success() && said(&refused).contains(expected), "{}", said(&refused));
-    let warned = cluster.kubectl_with_input(&["apply", "--filename", "-"], LIMITS);
+    let warned = cluster.kubectl_with_input(&["apply", "--filename", "-"], &limited());
     assert!(
         warned.status.success() && said(&warned).contains("Warning: would violate PodSecurity \"restricted:latest\""),
         "{}",

@@ -4,30 +4,24 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use end_to_end::{Cluster, is_root};
+use end_to_end::Cluster;
+use end_to_end::workload::WEB;
 use serde_json::json;
 
-const SET: &str = r#"
+const SERVICE: &str = r#"
 apiVersion: v1
 kind: Service
 metadata: {name: peers}
 spec: {clusterIP: None, publishNotReadyAddresses: true, selector: {app: web}, ports: [{port: 80}]}
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: web}
-spec:
-  serviceName: peers
-  replicas: 0
-  podManagementPolicy: Parallel
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      automountServiceAccountToken: false
-      containers: [{name: web, image: "busybox:1", command: [sleep, "100000"]}]
 "#;
+
+/// A Service and a set that has no replicas yet.
+fn web() -> String {
+    let set = WEB.replace("serviceName: web", "serviceName: peers\n  podManagementPolicy: Parallel").replace("replicas: 3", "replicas: 0");
+    let quick = "terminationGracePeriodSeconds: 1\n      automountServiceAccountToken: false\n      containers:";
+    let set = set.replace("containers:", quick).replace(r#""busybox:1"}"#, r#""busybox:1", command: [sleep, "100000"]}"#);
+    format!("{SERVICE}---{set}")
+}
 
 /// One question for the addresses of a name, and the answer's raw bytes.
 fn ask(server: SocketAddr, name: &str) -> Vec<u8> {
@@ -55,12 +49,8 @@ fn code(answer: &[u8]) -> u8 {
 
 #[test]
 fn the_first_question_for_a_new_pod_is_answered_as_soon_as_its_address_is_known() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(SET);
+    let Some(cluster) = Cluster::with_busybox() else { return };
+    cluster.apply(&web());
     let server = cluster.name_server();
     // Asked for before it exists: that must not be remembered.
     for ordinal in 0..20 {

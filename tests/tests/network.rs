@@ -1,6 +1,6 @@
 //! Services, names and addresses, seen from inside pods.
 
-use end_to_end::{Cluster, is_root};
+use end_to_end::Cluster;
 
 const SERVERS: &str = r#"
 apiVersion: v1
@@ -47,13 +47,7 @@ spec:
 
 #[test]
 fn services_balance_refuse_and_turn_back_and_names_resolve() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(SERVERS);
-    cluster.ready("web", 3);
+    let Some(cluster) = Cluster::with_busybox().map(|cluster| cluster.running(SERVERS, 3)) else { return };
     // One address, several instances behind it; the asking pod among them.
     let fetch = "for i in $(seq 60); do wget -q -O - http://web/name || echo failed; done | sort | uniq";
     cluster.until("all instances answer", || cluster.shell("web-0", fetch) == "web-0\nweb-1\nweb-2");
@@ -81,13 +75,7 @@ fn services_balance_refuse_and_turn_back_and_names_resolve() {
 
 #[test]
 fn an_unready_instance_gets_no_connections() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(SERVERS);
-    cluster.ready("web", 3);
+    let Some(cluster) = Cluster::with_busybox().map(|cluster| cluster.running(SERVERS, 3)) else { return };
     cluster.shell("web-1", "rm /www/name; touch /www/up");
     cluster.until("web-1 is not ready", || cluster.get(&["statefulset", "web"])["status"]["readyReplicas"] == 2);
     cluster.until("web-1 is left out", || {

@@ -1,14 +1,10 @@
 //! Pods: what kubectl shows of them and does with them.
 
-use end_to_end::{Cluster, is_root, said};
+use end_to_end::{Cluster, said};
 
 #[test]
 fn kubectl_shows_logs_runs_commands_and_explains_failures() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
+    let Some(cluster) = Cluster::with_busybox() else { return };
     cluster.apply(
         r#"
 apiVersion: v1
@@ -81,11 +77,7 @@ spec:
 
 #[test]
 fn a_container_that_ends_is_restarted_and_its_last_log_is_kept() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
+    let Some(cluster) = Cluster::with_busybox() else { return };
     cluster.apply(
         r#"
 apiVersion: v1

@@ -1,46 +1,23 @@
 //! StatefulSets on real containers, through kubectl.
 
-use end_to_end::{Cluster, is_root};
+use end_to_end::Cluster;
+use end_to_end::workload::keeping_lives;
 
-/// A headless Service and a set whose instances write their name into their claim.
-fn web(replicas: usize, strategy: &str, policy: &str, message: &str) -> String {
-    format!(
-        r#"
+const SERVICE: &str = r#"
 apiVersion: v1
 kind: Service
-metadata: {{name: web}}
+metadata: {name: web}
 spec:
   clusterIP: None
   publishNotReadyAddresses: true
-  selector: {{app: web}}
-  ports: [{{name: http, port: 80}}]
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {{name: web}}
-spec:
-  serviceName: web
-  replicas: {replicas}
-  podManagementPolicy: {policy}
-  updateStrategy: {strategy}
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      automountServiceAccountToken: false
-      containers:
-        - name: web
-          image: busybox:1
-          command: [sh, -c, "echo $(hostname) >> /data/lives; exec sleep 100000"]
-          env: [{{name: MESSAGE, value: "{message}"}}]
-          readinessProbe: {{exec: {{command: [test, -f, /data/lives]}}, periodSeconds: 1}}
-          volumeMounts: [{{name: data, mountPath: /data}}]
-  volumeClaimTemplates:
-    - metadata: {{name: data}}
-      spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Mi}}}}}}
-"#
-    )
+  selector: {app: web}
+  ports: [{name: http, port: 80}]
+"#;
+
+/// A headless Service and a set whose instances write their name into their claim.
+fn web(replicas: usize, strategy: &str, policy: &str, message: &str) -> String {
+    let spec = format!("  podManagementPolicy: {policy}\n  updateStrategy: {strategy}");
+    format!("{SERVICE}---{}", keeping_lives(replicas, "", &spec, message))
 }
 
 fn message(cluster: &Cluster, ordinal: usize) -> String {
@@ -50,13 +27,10 @@ fn message(cluster: &Cluster, ordinal: usize) -> String {
 
 #[test]
 fn an_instance_keeps_name_address_and_data_when_it_is_re_created() {
-    if !is_root() {
+    let Some(cluster) = Cluster::with_busybox().map(|cluster| cluster.running(&web(3, "{type: RollingUpdate}", "OrderedReady", "one"), 3))
+    else {
         return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(&web(3, "{type: RollingUpdate}", "OrderedReady", "one"));
-    cluster.ready("web", 3);
+    };
     let before = cluster.get(&["pod", "web-1"]);
     assert_eq!(cluster.shell("web-1", "hostname"), "web-1");
     cluster.kubectl(&["delete", "pod", "web-1"]);
@@ -78,13 +52,10 @@ fn an_instance_keeps_name_address_and_data_when_it_is_re_created() {
 
 #[test]
 fn scaling_in_keeps_claims_and_scaling_out_finds_them() {
-    if !is_root() {
+    let Some(cluster) = Cluster::with_busybox().map(|cluster| cluster.running(&web(2, "{type: RollingUpdate}", "Parallel", "one"), 2))
+    else {
         return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(&web(2, "{type: RollingUpdate}", "Parallel", "one"));
-    cluster.ready("web", 2);
+    };
     cluster.kubectl(&["scale", "statefulset", "web", "--replicas", "0"]);
     cluster.ready("web", 0);
     assert_eq!(cluster.get(&["pvc"])["items"].as_array().map(Vec::len), Some(2));
@@ -95,13 +66,11 @@ fn scaling_in_keeps_claims_and_scaling_out_finds_them() {
 
 #[test]
 fn a_partition_holds_the_lower_ordinals_at_the_old_revision() {
-    if !is_root() {
+    let Some(cluster) = Cluster::with_busybox()
+        .map(|cluster| cluster.running(&web(6, "{type: RollingUpdate, rollingUpdate: {partition: 4}}", "OrderedReady", "old"), 6))
+    else {
         return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(&web(6, "{type: RollingUpdate, rollingUpdate: {partition: 4}}", "OrderedReady", "old"));
-    cluster.ready("web", 6);
+    };
     cluster.apply(&web(6, "{type: RollingUpdate, rollingUpdate: {partition: 4}}", "OrderedReady", "new"));
     cluster.rolled_out("web");
     cluster.ready("web", 6);
@@ -127,13 +96,11 @@ fn a_partition_holds_the_lower_ordinals_at_the_old_revision() {
 
 #[test]
 fn a_rollout_can_be_undone_and_restarted_with_kubectl() {
-    if !is_root() {
+    let Some(cluster) =
+        Cluster::with_busybox().map(|cluster| cluster.running(&web(2, "{type: RollingUpdate}", "OrderedReady", "first"), 2))
+    else {
         return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(&web(2, "{type: RollingUpdate}", "OrderedReady", "first"));
-    cluster.ready("web", 2);
+    };
     cluster.apply(&web(2, "{type: RollingUpdate}", "OrderedReady", "second"));
     cluster.rolled_out("web");
     assert_eq!(message(&cluster, 0), "second");
@@ -150,13 +117,10 @@ fn a_rollout_can_be_undone_and_restarted_with_kubectl() {
 
 #[test]
 fn a_broken_revision_is_replaced_without_help() {
-    if !is_root() {
+    let Some(cluster) = Cluster::with_busybox().map(|cluster| cluster.running(&web(2, "{type: RollingUpdate}", "OrderedReady", "good"), 2))
+    else {
         return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
-    cluster.apply(&web(2, "{type: RollingUpdate}", "OrderedReady", "good"));
-    cluster.ready("web", 2);
+    };
     let broken = web(2, "{type: RollingUpdate}", "OrderedReady", "broken").replace("image: busybox:1", "image: nowhere.invalid/none:1");
     cluster.apply(&broken);
     cluster.until("web-1 can't start", || {

@@ -1,10 +1,10 @@
 //! Connections into pods: commands, terminals, ports, copies; over WebSocket and over SPDY.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
-use end_to_end::{Cluster, is_root, said};
+use end_to_end::{Cluster, Lines, PATIENCE, Running, limited, said};
 
 /// How kubectl reaches into pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,39 +24,30 @@ fn kubectl(cluster: &Cluster, way: Way, arguments: &[&str]) -> Command {
 }
 
 fn run(cluster: &Cluster, way: Way, arguments: &[&str], input: &[u8]) -> Output {
-    let mut command = kubectl(cluster, way, arguments);
+    let mut command = limited(&kubectl(cluster, way, arguments), PATIENCE.as_secs());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kubectl runs");
     // It may end before it has read all.
     let _ = child.stdin.take().expect("piped").write_all(input);
     child.wait_with_output().expect("kubectl ends")
 }
 
-/// A program that ends with its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Forwards a port of a pod; returns the local one.
 fn forward(cluster: &Cluster, way: Way, pod: &str, port: u16) -> (Running, u16) {
     let mut command = kubectl(cluster, way, &["port-forward", pod, &format!(":{port}")]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kubectl runs");
-    let mut line = String::new();
-    // What else it says is taken too: it ends when it can't say it.
-    let mut output = BufReader::new(child.stdout.take().expect("piped"));
-    output.read_line(&mut line).expect("a line");
-    std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-    let child = Running(child);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut kubectl = Running::start(command);
+    let mut lines = kubectl.lines();
+    let line = lines.next().unwrap_or_default();
     let local = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
-    (child, local.unwrap_or_else(|| panic!("{way:?}: {line:?}")))
+    let local = local.unwrap_or_else(|| panic!("{way:?}: {line:?}"));
+    // What else it says is taken too: it ends when it can't say it.
+    std::thread::spawn(move || lines.count());
+    (kubectl, local)
 }
 
 fn ask(port: u16, request: &[u8]) -> Vec<u8> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    connection.set_read_timeout(Some(PATIENCE)).and_then(|()| connection.set_write_timeout(Some(PATIENCE))).expect("a time limit");
     connection.write_all(request).expect("writes");
     connection.shutdown(Shutdown::Write).expect("says all");
     let mut answer = Vec::new();
@@ -65,9 +56,8 @@ fn ask(port: u16, request: &[u8]) -> Vec<u8> {
 }
 
 /// A cluster with a pod `tools` that serves files on its loopback, and echoes what it is sent on port 7000.
-fn with_tools() -> Cluster {
-    let cluster = Cluster::start();
-    cluster.load_busybox();
+fn with_tools() -> Option<Cluster> {
+    let cluster = Cluster::with_busybox()?;
     cluster.apply(
         r#"
 apiVersion: v1
@@ -83,15 +73,12 @@ spec:
 "#,
     );
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/tools", "--timeout=90s"]);
-    cluster
+    Some(cluster)
 }
 
 #[test]
 fn ports_of_a_pod_are_reached_also_those_on_its_loopback() {
-    if !is_root() {
-        return;
-    }
-    let cluster = with_tools();
+    let Some(cluster) = with_tools() else { return };
     let digest = cluster.shell("tools", "sha256sum /www/noise | cut -d' ' -f1");
     for way in WAYS {
         let (_kubectl, port) = forward(&cluster, way, "tools", 8080);
@@ -109,20 +96,13 @@ fn ports_of_a_pod_are_reached_also_those_on_its_loopback() {
 }
 
 /// A WebSocket by hand, as libraries in other languages use it for ports.
-struct Socket {
-    _proxy: Running,
-    connection: TcpStream,
-}
+struct Socket(TcpStream);
 
 impl Socket {
     fn open(cluster: &Cluster, path: &str) -> Self {
-        let mut proxy = Running(cluster.kubectl_command(&["proxy", "--port=0"]).stdout(Stdio::piped()).spawn().expect("kubectl runs"));
-        let mut line = String::new();
-        BufReader::new(proxy.0.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
-        let address = line.trim().rsplit(' ').next().expect("an address").to_owned();
-        let mut connection = TcpStream::connect(&address).expect("connects");
+        let mut connection = cluster.connect();
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
         );
         connection.write_all(request.as_bytes()).expect("asks");
@@ -134,21 +114,21 @@ impl Socket {
         }
         let head = String::from_utf8_lossy(&head).to_lowercase();
         assert!(head.starts_with("http/1.1 101") && head.contains("sec-websocket-protocol: v4.channel.k8s.io"), "{head}");
-        Self { _proxy: proxy, connection }
+        Self(connection)
     }
 
     /// Sends a short message.
     fn say(&mut self, message: &[u8]) {
         // A mask of zeros changes nothing.
         let head = [0x82, 0x80 | message.len() as u8, 0, 0, 0, 0];
-        self.connection.write_all(&[&head, message].concat()).expect("sends");
+        self.0.write_all(&[&head, message].concat()).expect("sends");
     }
 
     /// The next message.
     fn hear(&mut self) -> Vec<u8> {
         let mut read = |length: usize| {
             let mut bytes = vec![0; length];
-            self.connection.read_exact(&mut bytes).expect("a message");
+            self.0.read_exact(&mut bytes).expect("a message");
             bytes
         };
         let head = read(2);
@@ -161,10 +141,7 @@ impl Socket {
 
 #[test]
 fn ports_are_forwarded_through_channels_too() {
-    if !is_root() {
-        return;
-    }
-    let cluster = with_tools();
+    let Some(cluster) = with_tools() else { return };
     let mut socket = Socket::open(&cluster, "/api/v1/namespaces/default/pods/tools/portforward?ports=7000,9");
     // Each channel begins with its port; the second port's has an error to tell, too.
     let mut heard: Vec<Vec<u8>> = (0..5).map(|_| socket.hear()).collect();
@@ -179,16 +156,12 @@ fn ports_are_forwarded_through_channels_too() {
 
 #[test]
 fn a_port_where_nobody_listens_is_told() {
-    if !is_root() {
-        return;
-    }
-    let cluster = with_tools();
+    let Some(cluster) = with_tools() else { return };
     for way in WAYS {
         let (mut kubectl, port) = forward(&cluster, way, "tools", 9);
         assert_eq!(ask(port, b"anyone?"), b"");
         // The client gives up with the first failure.
-        let mut told = String::new();
-        kubectl.0.stderr.take().expect("piped").read_to_string(&mut told).expect("reads");
+        let told = kubectl.errors().collect::<Vec<_>>().join("\n");
         assert!(
             told.contains("error forwarding port 9 to pod tools: connecting to 127.0.0.1:9 in the pod: Connection refused"),
             "{way:?}: {told}"
@@ -205,10 +178,7 @@ fn sha256(bytes: &[u8]) -> String {
 
 #[test]
 fn commands_run_the_same_over_both_protocols() {
-    if !is_root() {
-        return;
-    }
-    let cluster = with_tools();
+    let Some(cluster) = with_tools() else { return };
     for way in WAYS {
         let exec = |arguments: &[&str], input: &[u8]| run(&cluster, way, &[&["exec", "-i", "tools", "--"], arguments].concat(), input);
         let both = exec(&["sh", "-c", "echo out; echo err >&2; exit 42"], b"");
@@ -225,7 +195,7 @@ fn commands_run_the_same_over_both_protocols() {
 
 /// kubectl in a terminal of 33 rows and 77 columns; what is on the screen in the end.
 fn in_terminal(cluster: &Cluster, way: Way, arguments: &[&str], input: &str) -> String {
-    let command = kubectl(cluster, way, arguments);
+    let command = limited(&kubectl(cluster, way, arguments), PATIENCE.as_secs());
     let words: Vec<String> =
         std::iter::once(command.get_program()).chain(command.get_args()).map(|word| quoted(&word.to_string_lossy())).collect();
     let mut terminal = Command::new("script");
@@ -242,11 +212,7 @@ fn quoted(word: &str) -> String {
 
 #[test]
 fn a_pod_is_run_and_talked_to_and_gone() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
+    let Some(cluster) = Cluster::with_busybox() else { return };
     for way in WAYS {
         let run_once = ["run", "once", "--rm", "--restart=Never", "--image=busybox:1", "--quiet"];
         // The end of input is the end of the container's.
@@ -265,32 +231,35 @@ fn a_pod_is_run_and_talked_to_and_gone() {
     }
 }
 
-/// Joins a container's first process.
-fn attach(cluster: &Cluster, way: Way, pod: &str) -> Running {
-    let mut command = kubectl(cluster, way, &["attach", "-i", pod]);
-    Running(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("kubectl runs"))
+/// A client of a container's first process.
+struct Attached {
+    kubectl: Running,
+    heard: Lines,
 }
 
-impl Running {
+impl Attached {
+    fn to(cluster: &Cluster, way: Way, pod: &str) -> Self {
+        let mut command = kubectl(cluster, way, &["attach", "-i", pod]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut kubectl = Running::start(command);
+        let heard = kubectl.lines();
+        Self { kubectl, heard }
+    }
+
     fn say(&mut self, line: &str) {
-        let stdin = self.0.stdin.as_mut().expect("piped");
+        let stdin = self.kubectl.0.stdin.as_mut().expect("piped");
         writeln!(stdin, "{line}").and_then(|()| stdin.flush()).expect("says");
     }
 
     /// Reads until a line.
     fn hears(&mut self, wanted: &str) {
-        let mut lines = BufReader::new(self.0.stdout.as_mut().expect("piped")).lines();
-        assert!(lines.any(|line| line.expect("text") == wanted), "{wanted:?} was not heard");
+        assert!(self.heard.any(|line| line == wanted), "{wanted:?} was not heard");
     }
 }
 
 #[test]
 fn all_who_are_attached_hear_and_a_killed_server_ends_no_input() {
-    if !is_root() {
-        return;
-    }
-    let mut cluster = Cluster::start();
-    cluster.load_busybox();
+    let Some(mut cluster) = Cluster::with_busybox() else { return };
     cluster.apply(
         r#"
 apiVersion: v1
@@ -304,7 +273,7 @@ spec:
     );
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/echo", "--timeout=90s"]);
     for way in WAYS {
-        let (mut first, mut second) = (attach(&cluster, way, "echo"), attach(&cluster, Way::WebSocket, "echo"));
+        let (mut first, mut second) = (Attached::to(&cluster, way, "echo"), Attached::to(&cluster, Way::WebSocket, "echo"));
         // Both are there when what one says is answered to both.
         first.say("one");
         first.hears("got one");
@@ -312,12 +281,12 @@ spec:
         second.hears("got two");
         first.hears("got two");
     }
-    let mut before = attach(&cluster, Way::WebSocket, "echo");
+    let mut before = Attached::to(&cluster, Way::WebSocket, "echo");
     before.say("three");
     before.hears("got three");
     cluster.kill();
     cluster.up();
-    let mut after = attach(&cluster, Way::WebSocket, "echo");
+    let mut after = Attached::to(&cluster, Way::WebSocket, "echo");
     after.say("four");
     after.hears("got four");
     let logs = cluster.kubectl(&["logs", "echo"]);
@@ -328,10 +297,7 @@ spec:
 
 #[test]
 fn a_container_is_added_to_look_into_a_pod() {
-    if !is_root() {
-        return;
-    }
-    let cluster = with_tools();
+    let Some(cluster) = with_tools() else { return };
     let screen = in_terminal(
         &cluster,
         Way::WebSocket,
@@ -370,10 +336,7 @@ fn a_container_is_added_to_look_into_a_pod() {
 
 #[test]
 fn files_are_copied_both_ways_and_the_server_holds_none_of_them() {
-    if !is_root() {
-        return;
-    }
-    let cluster = with_tools();
+    let Some(cluster) = with_tools() else { return };
     let (there, back) = (cluster.folder().join("there"), cluster.folder().join("back"));
     std::fs::create_dir(&there).expect("a folder");
     std::fs::write(there.join("small"), "content").expect("a file");
@@ -414,11 +377,7 @@ fn memory(pid: u32, name: &str) -> u64 {
 
 #[test]
 fn what_does_not_run_can_not_be_entered_and_says_so() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
+    let Some(cluster) = Cluster::with_busybox() else { return };
     cluster.apply(
         r#"
 apiVersion: v1

@@ -7,9 +7,7 @@ use end_to_end::{Cluster, said, tool};
 
 #[test]
 fn kubectl_explains_every_kind_and_lists_by_streaming() {
-    let cluster = Cluster::simulated(1);
-    cluster.apply(SET);
-    cluster.ready("web", 3);
+    let cluster = Cluster::simulated(1).running(SET, 3);
     let resources = cluster.kubectl(&["api-resources", "--verbs", "list", "--output", "name"]);
     for resource in resources.split_whitespace() {
         let plural = resource.split('.').next().unwrap();

@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
+use end_to_end::Running;
 use serde_json::{Value, json};
 
 use crate::request::{Client, Failure, Patch, Request, Verb};
@@ -141,7 +142,7 @@ impl Client for Kubectl {
 
 /// A running `kubectl get --watch`.
 struct Watch {
-    child: Child,
+    _running: Running,
     output: ChildStdout,
     text: Vec<u8>,
     events: Vec<Value>,
@@ -150,9 +151,10 @@ struct Watch {
 impl Watch {
     /// Starts it and waits for the first event.
     fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("kubectl runs");
-        let output = child.stdout.take().expect("piped");
-        let mut watch = Self { child, output, text: Vec::new(), events: Vec::new() };
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut running = Running::start(command);
+        let output = running.0.stdout.take().expect("piped");
+        let mut watch = Self { _running: running, output, text: Vec::new(), events: Vec::new() };
         while watch.events.is_empty() && watch.more() {}
         watch
     }
@@ -175,12 +177,5 @@ impl Watch {
         }
         self.text.drain(..whole);
         length > 0
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -1,9 +1,9 @@
 //! A client in another language: a small program that reads requests and writes answers, one JSON text a line.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::Write;
+use std::process::{ChildStdin, Command, Stdio};
 
-use end_to_end::Cluster;
+use end_to_end::{Cluster, Lines, Running};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -22,9 +22,9 @@ enum Answer {
 
 /// A running driver.
 pub struct Process {
-    child: Child,
-    requests: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    requests: ChildStdin,
+    answers: Lines,
+    _running: Running,
 }
 
 impl Process {
@@ -45,18 +45,17 @@ impl Process {
 
     fn start(mut command: Command, cluster: &Cluster) -> Self {
         command.env("KUBECONFIG", cluster.kubeconfig()).env("HOME", cluster.folder());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the driver starts");
-        let (requests, answers) = (child.stdin.take(), child.stdout.take().expect("piped"));
-        Self { child, requests, answers: BufReader::new(answers) }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = Running::start(command);
+        Self { requests: running.0.stdin.take().expect("piped"), answers: running.lines(), _running: running }
     }
 }
 
 impl Client for Process {
     fn call(&mut self, request: &Request) -> Result<Value, Failure> {
         let line = serde_json::to_string(request).expect("a request is JSON");
-        writeln!(self.requests.as_mut().expect("it runs"), "{line}").expect("the driver reads");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("the driver writes");
+        writeln!(self.requests, "{line}").expect("the driver reads");
+        let answer = self.answers.next().unwrap_or_default();
         match serde_json::from_str(&answer) {
             Ok(Answer::Value(value)) => Ok(value),
             Ok(Answer::Failure(failure)) => Err(failure),
@@ -65,13 +64,5 @@ impl Client for Process {
             }
             Err(error) => panic!("the driver answered {answer:?}: {error}\n{line}"),
         }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.requests.take();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
