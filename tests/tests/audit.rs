@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use end_to_end::{Cluster, binary};
+use end_to_end::Cluster;
 use serde_json::Value;
 
 const POLICY: &str = "
@@ -87,10 +87,19 @@ fn a_policy_that_can_not_be_read_is_refused_before_anything_starts() {
     let folder = tempfile::tempdir().unwrap();
     let policy = folder.path().join("policy.yaml");
     std::fs::write(&policy, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Loud}]\n").unwrap();
-    let mut up = std::process::Command::new(binary());
-    up.args(["up", "--simulated-nodes", "1", "--listen", "127.0.0.1:29443", "--data-dir"]).arg(folder.path().join("data"));
-    up.arg("--audit-log").arg(folder.path().join("log")).arg("--audit-policy").arg(&policy);
-    let output = up.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("--audit-policy") && said.contains("Loud"), "{said}");
+    let [log, policy] = [folder.path().join("log"), policy].map(|path| path.to_str().unwrap().to_owned());
+    let (cluster, said) = Cluster::refused(&["--simulated-nodes", "1", "--audit-log", &log, "--audit-policy", &policy]);
+    assert!(said.contains("--audit-policy") && said.contains("Loud"), "{said}");
+    assert!(!cluster.data_dir().exists() && !cluster.kubeconfig().exists() && !Path::new(&log).exists(), "something was made");
+}
+
+#[test]
+fn the_log_may_lie_in_the_data_directory() {
+    let mut cluster = Cluster::simulated(1);
+    assert!(cluster.terminate());
+    std::fs::remove_dir_all(cluster.data_dir()).unwrap();
+    let log = cluster.data_dir().join("audit.log");
+    cluster.set_arguments(&["--simulated-nodes", "1", "--audit-log", log.to_str().unwrap()]);
+    cluster.up();
+    cluster.until("something is on record", || !records(&log).is_empty());
 }
