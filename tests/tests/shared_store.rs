@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use end_to_end::{Balanced, Cluster};
+use end_to_end::{Balanced, Cluster, PATIENCE, until};
 use serde_json::{Value, json};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -34,10 +34,10 @@ fn revision(object: &Value) -> u64 {
     object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).expect("a resource version")
 }
 
-/// Follows all pods from a revision on, again and again where a watch ends, until told to stop. `None` if what comes next is forgotten.
-fn follow(front: &Balanced, from: u64, stop: &AtomicBool) -> Vec<Told> {
+/// Follows all pods from a revision on, again and again where a watch ends, until a watch has ended and that was all.
+fn follow(front: &Balanced, from: u64, is_all: impl Fn(&[Told]) -> bool) -> Vec<Told> {
     let (mut told, mut seen) = (Vec::new(), from);
-    while !stop.load(Ordering::SeqCst) {
+    while !is_all(&told) {
         let path = format!("{PODS}?watch=true&allowWatchBookmarks=true&timeoutSeconds=3&resourceVersion={seen}");
         let Ok(watch) = front.try_watch(&path) else {
             std::thread::sleep(Duration::from_millis(50));
@@ -79,16 +79,6 @@ fn leader(front: &Balanced, servers: &[Option<Cluster>]) -> usize {
     servers.iter().position(holds).unwrap_or_else(|| panic!("no server is {holder:?}"))
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..900 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("not within reason: {what}");
-}
-
 /// Each pod was there once at a time, and nothing was told twice or out of order.
 fn judge(told: &[Told]) {
     assert!(told.windows(2).all(|pair| pair[0].0 < pair[1].0), "{told:?}");
@@ -115,7 +105,7 @@ fn a_rollout_survives_the_death_of_a_server_and_of_an_etcd_member() {
     let stop = Arc::new(AtomicBool::new(false));
     let begin = revision(&front.insist("GET", PODS, &Value::Null));
     let stopped = (Arc::clone(&stop), Arc::clone(&stop));
-    let watcher = std::thread::spawn(move || follow(&watching, begin, &stopped.0));
+    let watcher = std::thread::spawn(move || follow(&watching, begin, |_| stopped.0.load(Ordering::SeqCst)));
     let writer = std::thread::spawn(move || write(&writing, &stopped.1));
 
     front.insist("POST", SETS, &set("v1"));
@@ -154,13 +144,9 @@ fn a_rollout_survives_the_death_of_a_server_and_of_an_etcd_member() {
     let lost: Vec<_> = acknowledged.iter().filter(|name| !listed.contains(name.as_str())).collect();
     assert!(lost.is_empty() && acknowledged.len() > 20, "{} acknowledged, lost: {lost:?}", acknowledged.len());
     // Whoever watches only now, at whatever server, is told the same.
-    let (again, done) = (Balanced::over(&[servers[fell].as_ref().expect("it runs")]), AtomicBool::new(false));
-    let same = std::thread::scope(|scope| {
-        let later = scope.spawn(|| follow(&again, begin, &done));
-        std::thread::sleep(Duration::from_secs(1));
-        done.store(true, Ordering::SeqCst);
-        later.join().expect("the second watcher")
-    });
+    let again = Balanced::over(&[servers[fell].as_ref().expect("it runs")]);
+    let deadline = Instant::now() + PATIENCE;
+    let same = follow(&again, begin, |same| same.len() >= told.len() || Instant::now() > deadline);
     assert_eq!(told, same[..told.len().min(same.len())]);
     assert!(told.iter().filter(|(_, what, ..)| what == "ADDED").count() as u64 >= 2 * REPLICAS - 2, "{told:?}");
 }
