@@ -3,9 +3,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use end_to_end::{Cluster, binary, is_root, said};
+use end_to_end::{Cluster, Running, binary, said};
 use serde_json::{Value, json};
 
 /// What `kubectl auth can-i` says of a user.
@@ -101,16 +101,6 @@ fn what_is_not_held_is_not_granted_and_roles_are_reconciled() {
     }
 }
 
-/// Ends with the test.
-struct Attached(Child);
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn attached_controllers_work_with_the_roles_they_print_and_no_more() {
     let cluster = Cluster::start_with(&["--simulated-nodes", "2", "--disable-controllers", "statefulset"]);
@@ -121,7 +111,8 @@ fn attached_controllers_work_with_the_roles_they_print_and_no_more() {
     let log = std::fs::File::create(cluster.folder().join("attached")).unwrap();
     let mut attached = Command::new(binary());
     attached.args(["controllers", "--only", "statefulset", "--kubeconfig"]).arg(&kubeconfig).stdin(Stdio::null());
-    let _attached = Attached(attached.stderr(log.try_clone().unwrap()).stdout(log).spawn().unwrap());
+    attached.stderr(log.try_clone().unwrap()).stdout(log);
+    let _attached = Running::start(attached);
     let set = |image: &str| {
         let labels = json!({"app": "web"});
         let claim = json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}});
@@ -136,17 +127,16 @@ fn attached_controllers_work_with_the_roles_they_print_and_no_more() {
     }
     cluster.kubectl(&["scale", "statefulset/web", "--replicas=1"]);
     cluster.ready("web", 1);
+    // That it may not tell Events stops nothing and is hardly told: they must have come.
+    let told = |reason: &str| cluster.kubectl(&["get", "events"]).contains(reason);
+    cluster.until("Events tell of it", || told("SuccessfulCreate") && told("SuccessfulDelete"));
     let log = std::fs::read_to_string(cluster.folder().join("attached")).unwrap();
     assert!(!log.contains("forbidden"), "{log}");
 }
 
 #[test]
 fn a_pod_acts_as_its_account_and_may_do_what_that_may() {
-    if !is_root() {
-        return;
-    }
-    let cluster = Cluster::start();
-    cluster.load_busybox();
+    let Some(cluster) = Cluster::with_busybox() else { return };
     cluster.kubectl(&["create", "serviceaccount", "worker"]);
     cluster.kubectl(&["create", "role", "worker", "--verb=list", "--resource=configmaps"]);
     cluster.kubectl(&["create", "rolebinding", "worker", "--role=worker", "--serviceaccount=default:worker"]);
