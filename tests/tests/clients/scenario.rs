@@ -205,6 +205,13 @@ impl<'a> Scenario<'a> {
             let request = Request { name: name.to_owned(), label_selector: label_selector.clone(), ..self.request(verb) };
             self.gives("delete of a collection", &request, &Value::Null);
         }
+        // What goes in its own time, as pods do, is waited for.
+        let all = Request { label_selector: self.selector(), ..self.request(Verb::List) };
+        end_to_end::comes_true(|| {
+            let list = self.client.call(&all).unwrap_or_default();
+            list["items"].as_array().is_some_and(Vec::is_empty)
+        });
+        self.lists("list after the delete of a collection", 0);
     }
 
     /// Asks for what must succeed, and compares what it gives.
