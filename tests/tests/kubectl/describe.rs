@@ -98,6 +98,13 @@ fn every_kind_is_described_as_users_expect() {
     let status = |field: &str| cluster.get(&["poddisruptionbudget", "web"])["status"][field].clone();
     cluster.until("the budget is computed", || status("disruptionsAllowed") == 1 && status("currentHealthy") == 2);
     cluster.until("the quota is computed", || cluster.get(&["quota", "quota"])["status"]["used"]["pods"] == "2");
+    let shown = |arguments: &[&str], path: &str| cluster.kubectl(&[&["get", "--output", path], arguments].concat());
+    cluster.until("the addresses of both pods are known", || {
+        let subsets = shown(&["endpoints", "web", "--ignore-not-found"], "jsonpath={.subsets[*].addresses[*].ip}");
+        let slices =
+            shown(&["endpointslices", "--selector=kubernetes.io/service-name=web"], "jsonpath={.items[*].endpoints[*].addresses[*]}");
+        [subsets, slices].iter().all(|addresses| addresses.split(' ').count() == 2)
+    });
     let mut faults = Vec::new();
     for (resource, name, expected) in EXPECTED {
         let arguments: Vec<_> = ["describe", resource, name].into_iter().filter(|word| !word.is_empty()).collect();

@@ -18,9 +18,7 @@ const AGES: [&str; 2] = ["kubectl-oldest", "kubectl-newest"];
 
 /// An instance with an object of each kind, as a list applied at once.
 fn with_everything() -> Cluster {
-    let cluster = Cluster::simulated(2);
-    cluster.apply(EVERYTHING);
-    cluster.ready("web", 2);
+    let cluster = Cluster::simulated(2).running(EVERYTHING, 2);
     cluster
 }
 
@@ -45,6 +43,18 @@ fn fails(cluster: &Cluster, age: &str, arguments: &[&str]) -> String {
     let output = output(cluster, age, arguments);
     assert!(!output.status.success(), "{age} {arguments:?} succeeded\n{}", said(&output));
     String::from_utf8(output.stderr).unwrap()
+}
+
+fn uid(cluster: &Cluster, pod: &str) -> String {
+    cluster.get(&["pod", pod])["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+/// Waits until another pod has the name: the set's status may be that of before for a moment.
+fn until_replaced(cluster: &Cluster, pod: &str, before: &str) {
+    cluster.until(&format!("another {pod} comes"), || {
+        let pods = cluster.get(&["pods", &format!("--field-selector=metadata.name={pod}")]);
+        pods["items"].as_array().is_some_and(|pods| pods.iter().any(|pod| pod["metadata"]["uid"] != before))
+    });
 }
 
 /// Whether a text has all these, each on one line; how many spaces there are does not matter.

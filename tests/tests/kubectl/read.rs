@@ -1,11 +1,10 @@
 //! Reading: printers, selectors, watching, waiting, completion.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::Stdio;
 
-use end_to_end::{Cluster, said, tool};
+use end_to_end::{Cluster, Lines, Running, said, tool};
 
-use crate::{AGES, command, fails, missing, output, run, with_everything};
+use crate::{AGES, command, fails, missing, output, run, uid, until_replaced, with_everything};
 
 #[test]
 fn printers_and_selectors_show_what_is_asked_for() {
@@ -82,28 +81,22 @@ fn printers_and_selectors_show_what_is_asked_for() {
 
 /// A running `kubectl get --watch`.
 struct Watching {
-    child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    _kubectl: Running,
+    lines: Lines,
 }
 
 impl Watching {
     fn start(cluster: &Cluster, age: &str, arguments: &[&str]) -> Self {
         let arguments = [arguments, &["--watch", "--request-timeout=60s"]].concat();
-        let mut child = command(cluster, age, &arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
+        let mut watch = command(cluster, age, &arguments);
+        watch.stdout(Stdio::piped());
+        let mut kubectl = Running::start(watch);
+        Self { lines: kubectl.lines(), _kubectl: kubectl }
     }
 
     /// The next line, in which spaces do not matter.
     fn line(&mut self) -> String {
-        self.lines.next().expect("a line in time").unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.lines.next().expect("a line").split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -123,13 +116,10 @@ fn watching_and_waiting_end_when_it_is_so() {
         cluster.kubectl(&["delete", "configmap", "watched"]);
         assert!(table.line().starts_with("watched 2 "));
 
-        let uid = cluster.get(&["pod", "web-1"])["metadata"]["uid"].as_str().unwrap().to_owned();
+        let before = uid(&cluster, "web-1");
         run(&cluster, age, &["wait", "--for=condition=Ready", "pod", "--selector=app=web", "--timeout=60s"]);
         run(&cluster, age, &["delete", "pod", "web-1", "--wait"]);
-        cluster.until("another web-1 comes", || {
-            let pods = cluster.get(&["pods", "--field-selector=metadata.name=web-1"]);
-            pods["items"].as_array().is_some_and(|pods| pods.iter().any(|pod| pod["metadata"]["uid"] != uid.as_str()))
-        });
+        until_replaced(&cluster, "web-1", &before);
         run(&cluster, age, &["rollout", "status", "statefulset/web", "--timeout=60s"]);
         let never = fails(&cluster, age, &["wait", "--for=condition=Nothing", "pod/web-0", "--timeout=1s"]);
         assert!(never.contains("timed out waiting for the condition"), "{never}");
@@ -137,8 +127,7 @@ fn watching_and_waiting_end_when_it_is_so() {
     let newest = AGES[1];
     run(&cluster, newest, &["wait", "--for=jsonpath={.status.readyReplicas}=2", "statefulset/web", "--timeout=60s"]);
     run(&cluster, newest, &["wait", "--for=create", "statefulset/web", "--timeout=60s"]);
-    run(&cluster, newest, &["delete", "pod", "web-1", "--wait=false"]);
-    run(&cluster, newest, &["wait", "--for=delete", "configmap/watched", "--timeout=60s"]);
+    deletion_is_waited_for(&cluster, newest);
     run(&cluster, newest, &["wait", "--for=condition=Ready", "pod/web-0", "--timeout=60s"]);
     let events = run(&cluster, newest, &["events", "--for", "statefulset/web"]);
     assert!(missing(&events, &["Normal SuccessfulCreate StatefulSet/web"]).is_empty(), "{events}");
@@ -146,6 +135,26 @@ fn watching_and_waiting_end_when_it_is_so() {
     assert!(missing(&whoami, &["Username admin", "Groups [system:masters system:authenticated]"]).is_empty(), "{whoami}");
     let scale = run(&cluster, newest, &["get", "statefulset", "web", "--subresource=scale"]);
     assert!(missing(&scale, &["NAME DESIRED AVAILABLE", "web 2 2"]).is_empty(), "{scale}");
+}
+
+/// An object that is deleted goes only when nothing holds it any more; until then kubectl waits.
+fn deletion_is_waited_for(cluster: &Cluster, age: &str) {
+    let hold = |finalizers: &str| {
+        let patch = format!(r#"{{"metadata":{{"finalizers":{finalizers}}}}}"#);
+        cluster.kubectl(&["patch", "configmap", "held", "--type=merge", "--patch", &patch]);
+    };
+    cluster.kubectl(&["create", "configmap", "held"]);
+    hold(r#"["example.com/hold"]"#);
+    run(cluster, age, &["delete", "configmap", "held", "--wait=false"]);
+    let mut wait = command(cluster, age, &["wait", "--for=delete", "configmap/held", "--timeout=60s", "--v=6"]);
+    wait.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut wait = Running::start(wait);
+    // It tells its requests: from the watch on it can only learn of the end by an event.
+    let mut requests = wait.errors();
+    assert!(requests.any(|line| line.contains("watch=true") && line.contains("200 OK")), "it does not watch");
+    hold("null");
+    assert!(wait.lines().any(|line| line == "configmap/held condition met"), "{:?}", requests.collect::<Vec<_>>());
+    assert!(wait.ends().success());
 }
 
 #[test]

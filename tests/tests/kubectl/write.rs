@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use end_to_end::{Cluster, said};
 
-use crate::{AGES, EVERYTHING, command, fails, missing, output, run, with_everything};
+use crate::{AGES, EVERYTHING, command, fails, missing, output, run, uid, until_replaced, with_everything};
 
 /// A file for kubectl.
 fn file(cluster: &Cluster, name: &str, text: &str) -> String {
@@ -103,7 +103,9 @@ fn objects_are_edited_labelled_patched_and_deleted() {
         run(&cluster, age, &["delete", "configmap", "three", "--wait"]);
         run(&cluster, age, &["delete", "configmap", "three", "--ignore-not-found"]);
         assert!(fails(&cluster, age, &["delete", "configmap", "three"]).contains("configmaps \"three\" not found"));
+        let before = uid(&cluster, "web-1");
         run(&cluster, age, &["delete", "pod", "web-1", "--force", "--grace-period=0"]);
+        until_replaced(&cluster, "web-1", &before);
         cluster.ready("web", 2);
     }
     run(
