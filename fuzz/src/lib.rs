@@ -12,6 +12,8 @@ mod words;
 #[derive(Clone, Copy)]
 pub struct Target {
     pub name: &'static str,
+    /// How many inputs `cargo xtask test` tries: those of a few seconds.
+    pub tries: u32,
     /// Panics when something does not hold.
     pub run: fn(&[u8]),
 }
@@ -23,36 +25,36 @@ impl std::fmt::Debug for Target {
 }
 
 macro_rules! targets {
-    ($($name:literal => $run:path),* $(,)?) => { &[$(Target { name: $name, run: $run }),*] };
+    ($($name:literal, $tries:literal => $run:path),* $(,)?) => { &[$(Target { name: $name, tries: $tries, run: $run }),*] };
 }
 
 /// All targets. A new one is a row here, and at least one seed.
 pub static TARGETS: &[Target] = targets! {
-    "annotations" => words::annotations,
-    "apply" => apiserver::fuzz::apply,
-    "continue-token" => apiserver::fuzz::continue_token,
-    "dns-packet" => dns::fuzz::packet,
-    "etcd-answer" => store::etcd::fuzz::answer,
-    "etcd-value" => store::etcd::fuzz::value,
-    "field-selector" => apiserver::fuzz::field_selector,
-    "image-archive" => image::fuzz::archive,
-    "image-document" => image::fuzz::document,
-    "image-layer" => image::fuzz::layer,
-    "json" => apiserver::fuzz::json,
-    "json-patch" => apiserver::fuzz::json_patch,
-    "label-selector" => words::label_selector,
-    "managed-fields" => apiserver::fuzz::managed_fields,
-    "merge-patch" => apiserver::fuzz::merge_patch,
-    "protobuf" => apiserver::fuzz::protobuf,
-    "quantity" => words::quantity,
-    "request" => apiserver::fuzz::request,
-    "spdy-frames" => node::fuzz::spdy_frames,
-    "spdy-headers" => node::fuzz::spdy_headers,
-    "store-frame" => store::embedded::fuzz::frame,
-    "store-recovery" => store::embedded::fuzz::recovery,
-    "strategic-patch" => apiserver::fuzz::strategic_patch,
-    "websocket-channel" => node::fuzz::channel_message,
-    "yaml" => apiserver::fuzz::yaml,
+    "annotations", 20_000 => words::annotations,
+    "apply", 3_000 => apiserver::fuzz::apply,
+    "continue-token", 30_000 => apiserver::fuzz::continue_token,
+    "dns-packet", 2_000 => dns::fuzz::packet,
+    "etcd-answer", 10_000 => store::etcd::fuzz::answer,
+    "etcd-value", 20_000 => store::etcd::fuzz::value,
+    "field-selector", 20_000 => apiserver::fuzz::field_selector,
+    "image-archive", 2_000 => image::fuzz::archive,
+    "image-document", 10_000 => image::fuzz::document,
+    "image-layer", 4_000 => image::fuzz::layer,
+    "json", 3_000 => apiserver::fuzz::json,
+    "json-patch", 6_000 => apiserver::fuzz::json_patch,
+    "label-selector", 10_000 => words::label_selector,
+    "managed-fields", 20_000 => apiserver::fuzz::managed_fields,
+    "merge-patch", 8_000 => apiserver::fuzz::merge_patch,
+    "protobuf", 6_000 => apiserver::fuzz::protobuf,
+    "quantity", 30_000 => words::quantity,
+    "request", 15_000 => apiserver::fuzz::request,
+    "spdy-frames", 10_000 => node::fuzz::spdy_frames,
+    "spdy-headers", 20_000 => node::fuzz::spdy_headers,
+    "store-frame", 20_000 => store::embedded::fuzz::frame,
+    "store-recovery", 4_000 => store::embedded::fuzz::recovery,
+    "strategic-patch", 6_000 => apiserver::fuzz::strategic_patch,
+    "websocket-channel", 10_000 => node::fuzz::channel_message,
+    "yaml", 2_000 => apiserver::fuzz::yaml,
 };
 
 impl Target {

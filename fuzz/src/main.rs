@@ -1,6 +1,6 @@
 //! The engine: libFuzzer over the target that `FUZZ_TARGET` names. Started by `cargo xtask fuzz`, which builds it instrumented.
 //!
-//! With `--list` it names the targets; with `--make-seeds FOLDER` it writes the seeds that no one can write by hand.
+//! With `--list` it names the targets, and how many inputs a test tries; with `--make-seeds FOLDER` it writes the seeds that no one can write by hand.
 #![no_main]
 
 use std::cell::OnceCell;
@@ -21,7 +21,7 @@ libfuzzer_sys::fuzz_target!(init: choose(), |input: &[u8]| CHOSEN.with(|chosen| 
 fn choose() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "--list") {
-        TARGETS.iter().for_each(|target| println!("{}", target.name));
+        TARGETS.iter().for_each(|target| println!("{} {}", target.name, target.tries));
         std::process::exit(0);
     }
     let name = std::env::var("FUZZ_TARGET").unwrap_or_default();

@@ -36,6 +36,20 @@ fn every_target_has_seeds_and_every_folder_a_target() {
     }
 }
 
+/// What is read as JSON has another form on the wire, with all that the seed says.
+#[test]
+fn every_seed_of_json_makes_one_of_protobuf() {
+    let (json, protobuf) = (Target::named("json").unwrap(), Target::named("protobuf").unwrap());
+    for (path, seed) in json.seeds() {
+        assert!(
+            apiserver::fuzz::protobuf_of(&seed).is_some_and(|made| made.len() > seed.len() / 4),
+            "nothing is made of {}",
+            path.display()
+        );
+    }
+    assert_eq!(protobuf.made_seeds().len(), json.seeds().len());
+}
+
 /// Cut short, doubled, and with each byte changed: what an engine would try first.
 #[test]
 fn seeds_hold_when_they_are_damaged() {

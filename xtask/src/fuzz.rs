@@ -10,7 +10,6 @@ use crate::run::{Result, command, output, root, show};
 
 /// How long each target runs when nobody says, in seconds.
 const BY_HAND: u64 = 60;
-const IN_TESTS: u64 = 2;
 /// Targets that run at the same time.
 const AT_ONCE: usize = 2;
 
@@ -31,24 +30,31 @@ pub fn run(arguments: &[&str]) -> Result {
     let options = parse(arguments)?;
     let engine = Engine::build()?;
     let targets = engine.targets()?;
+    let names = || targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ");
     let chosen: Vec<_> = match &options.target {
         None => targets,
-        Some(name) if targets.contains(name) => vec![name.clone()],
-        Some(name) => return Err(format!("there is no target {name}; there are {}", targets.join(", "))),
+        Some(name) => match targets.iter().find(|target| target.name == *name) {
+            Some(target) => vec![target.clone()],
+            None => return Err(format!("there is no target {name}; there are {}", names())),
+        },
     };
     match (&options.input, chosen.as_slice()) {
-        (Some(input), [target]) => show(engine.command(target, &[&input.to_string_lossy()])),
+        (Some(input), [target]) => show(engine.command(&target.name, &[&input.to_string_lossy()])),
         (Some(_), _) => Err("an input is of one target: name it".to_owned()),
-        (None, chosen) => engine.run_all(chosen, options.seconds.unwrap_or(BY_HAND), &[]),
+        (None, chosen) => {
+            let time = format!("-max_total_time={}", options.seconds.unwrap_or(BY_HAND));
+            engine.run_all(chosen, |_| vec![time.clone()])
+        }
     }
 }
 
-/// Runs all targets for a moment, from their seeds alone and always in the same way.
+/// Tries a number of inputs on each target, from its seeds alone and always the same ones.
 pub fn bounded() -> Result {
     let engine = Engine::build()?;
     let corpus = engine.folder("corpus");
     let _ = fs::remove_dir_all(corpus);
-    engine.run_all(&engine.targets()?, IN_TESTS, &["-seed=1"])
+    let always = ["-seed=1", "-reload=0"].map(str::to_owned);
+    engine.run_all(&engine.targets()?, |target| always.iter().cloned().chain([format!("-runs={}", target.tries)]).collect())
 }
 
 fn parse(arguments: &[&str]) -> Result<Options> {
@@ -74,6 +80,13 @@ fn parse(arguments: &[&str]) -> Result<Options> {
     }
 }
 
+/// A target, and how many inputs a test tries on it.
+#[derive(Clone, Debug)]
+struct Target {
+    name: String,
+    tries: String,
+}
+
 /// The program with all targets in it.
 struct Engine {
     program: PathBuf,
@@ -89,8 +102,10 @@ impl Engine {
         Ok(Self { program: root().join("target/debug/fuzz") })
     }
 
-    fn targets(&self) -> Result<Vec<String>> {
-        Ok(output(command(&self.program, &["--list"]))?.lines().map(str::to_owned).collect())
+    fn targets(&self) -> Result<Vec<Target>> {
+        let listed = output(command(&self.program, &["--list"]))?;
+        let rows = listed.lines().filter_map(|line| line.split_once(' '));
+        Ok(rows.map(|(name, tries)| Target { name: name.to_owned(), tries: tries.to_owned() }).collect())
     }
 
     /// Where things of this kind are kept.
@@ -105,11 +120,11 @@ impl Engine {
     }
 
     /// Runs targets, some at a time; the failures of all are told.
-    fn run_all(&self, targets: &[String], seconds: u64, arguments: &[&str]) -> Result {
+    fn run_all(&self, targets: &[Target], bound: impl Fn(&Target) -> Vec<String> + Sync) -> Result {
         let (next, failures) = (Mutex::new(targets.iter()), Mutex::new(Vec::new()));
         let worker = || {
             while let Some(target) = next.lock().ok().and_then(|mut next| next.next()) {
-                match self.fuzz(target, seconds, arguments) {
+                match self.fuzz(&target.name, &bound(target)) {
                     Ok(line) => println!("{line}"),
                     Err(failure) => failures.lock().expect("nobody panics with it").push(failure),
                 }
@@ -120,14 +135,14 @@ impl Engine {
         if failures.is_empty() { Ok(()) } else { Err(failures.join("\n\n")) }
     }
 
-    fn fuzz(&self, target: &str, seconds: u64, arguments: &[&str]) -> Result<String> {
+    fn fuzz(&self, target: &str, bound: &[String]) -> Result<String> {
         let (corpus, found) = (self.folder("corpus").join(target), self.folder("found"));
         for folder in [&corpus, &found] {
             fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         }
         output(self.command(target, &["--make-seeds", &corpus.to_string_lossy()]))?;
-        let mut fuzz = self.command(target, arguments);
-        fuzz.arg(format!("-max_total_time={seconds}")).arg(format!("-artifact_prefix={}/{target}-", found.display()));
+        let mut fuzz = self.command(target, &[]);
+        fuzz.args(bound).arg(format!("-artifact_prefix={}/{target}-", found.display()));
         // An input that takes so long, or so much memory, is a failure.
         fuzz.args(["-timeout=10", "-rss_limit_mb=1024", "-max_len=16384", "-print_final_stats=1"]).arg(&corpus);
         let kept = ["seeds", "regressions"].map(|kept| root().join("fuzz").join(kept).join(target));
