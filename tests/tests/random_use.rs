@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
-use end_to_end::Cluster;
+use end_to_end::{Cluster, PATIENCE};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use testkit::random::{Door, QUIET, Record, Workload, judge, remote};
+use testkit::random::{Door, History, QUIET, Record, Workload, judge, remote};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 const CALLS: u64 = 150;
 const KILLS: u64 = 3;
+/// So many calls are answered before the tests' patience ends, whatever the length of a run.
+const STEP: u64 = 50;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
@@ -50,19 +54,21 @@ async fn judged(mut cluster: Cluster, mut kills: impl FnMut(usize)) {
         let (workload, door, record) = (workload.clone(), Arc::clone(&door), Arc::clone(&record));
         async move { remote(&workload, &door, &record).await }
     });
+    let total = workload.writers * calls;
     for kill in 1..=KILLS {
-        tokio::select! {
-            biased;
-            () = record.reached((workload.writers * calls * kill / (KILLS + 1)) as usize) => {}
-            ended = &mut working => panic!("seed {seed}: the workload ended before kill {kill}: {:?}", ended.err()),
-        }
+        let [from, to] = [kill - 1, kill].map(|kill| total * kill / (KILLS + 1));
+        answered(&record, from..to, &mut working).await.unwrap_or_else(|error| panic!("seed {seed}, before kill {kill}: {error}"));
         cluster.kill();
         door.close();
         kills(kill as usize);
         cluster.up();
         door.open(client(&cluster).await);
     }
-    let history = working.await.unwrap_or_else(|error| panic!("seed {seed}: the workload failed: {error}"));
+    let rest = total * KILLS / (KILLS + 1)..total;
+    answered(&record, rest, &mut working).await.unwrap_or_else(|error| panic!("seed {seed}, after all kills: {error}"));
+    let history =
+        timeout(PATIENCE, working).await.unwrap_or_else(|_| panic!("seed {seed}: all is answered, but not all that watch hear it"));
+    let history = history.unwrap_or_else(|error| panic!("seed {seed}: the workload failed: {error}"));
     match judge(&history) {
         Ok(shown) => {
             println!("{shown:?}");
@@ -73,4 +79,19 @@ async fn judged(mut cluster: Cluster, mut kills: impl FnMut(usize)) {
             faults.join("\n  ")
         ),
     }
+}
+
+/// Waits until so many calls have their answers, which come one after the other.
+async fn answered(record: &Record, calls: std::ops::Range<u64>, working: &mut JoinHandle<History>) -> Result<(), String> {
+    for step in calls.clone().step_by(STEP as usize) {
+        let until = calls.end.min(step + STEP);
+        tokio::select! {
+            biased;
+            reached = timeout(PATIENCE, record.reached(until as usize)) => {
+                reached.map_err(|_| format!("{until} calls are not answered, {STEP} fewer were {PATIENCE:?} ago"))?;
+            }
+            ended = &mut *working => return Err(format!("the workload ended: {:?}", ended.err())),
+        }
+    }
+    Ok(())
 }
