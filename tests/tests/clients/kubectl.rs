@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{ChildStdout, Command, Stdio};
 
-use end_to_end::Running;
+use end_to_end::{PATIENCE, Running, limited};
 use serde_json::{Value, json};
 
 use crate::request::{Client, Failure, Patch, Request, Verb};
@@ -52,7 +52,7 @@ impl Kubectl {
     }
 
     fn run(&self, request: &Request) -> Result<Value, Failure> {
-        let mut command = self.command(request);
+        let mut command = limited(&self.command(request), PATIENCE.as_secs());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("kubectl runs");
         // One that fails early does not read.

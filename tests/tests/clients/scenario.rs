@@ -45,18 +45,21 @@ struct Scenario<'a> {
     resource: &'a Resource,
     case: &'a Case,
     namespace: Option<String>,
+    /// The resource versions of the object that answers told since it is watched.
+    versions: Vec<String>,
     faults: Vec<String>,
 }
 
 impl<'a> Scenario<'a> {
     fn new(client: &'a mut dyn Client, resource: &'a Resource, case: &'a Case) -> Self {
-        Self { client, resource, case, namespace: namespace(resource), faults: Vec::new() }
+        Self { client, resource, case, namespace: namespace(resource), versions: Vec::new(), faults: Vec::new() }
     }
 
     fn run(&mut self) {
         self.nothing_is_there();
         let Some(created) = self.create() else { return };
         self.gives("watch", &Request { field_selector: "metadata.name=one".to_owned(), ..self.request(Verb::Watch) }, &Value::Null);
+        self.versions.clear();
         self.read(&created);
         self.update(&created);
         self.patch();
@@ -85,7 +88,12 @@ impl<'a> Scenario<'a> {
     fn read(&mut self, created: &Value) {
         let expected = json!({"metadata": {"name": "one", "uid": created["metadata"]["uid"]}});
         self.gives("read", &self.request(Verb::Read), &expected);
-        self.lists("list by label", 1);
+        for (field_selector, items) in
+            [("", json!([expected])), ("metadata.name=one", json!([expected])), ("metadata.name!=one", json!([]))]
+        {
+            let list = Request { label_selector: self.selector(), field_selector: field_selector.to_owned(), ..self.request(Verb::List) };
+            self.gives(&format!("list by label and {field_selector:?}"), &list, &json!({"items": items}));
+        }
         let unknown = Request { field_selector: "spec.nothing=1".to_owned(), ..self.request(Verb::List) };
         self.fails("list by an unknown field", &unknown, (400, "BadRequest"), "spec.nothing");
     }
@@ -187,6 +195,14 @@ impl<'a> Scenario<'a> {
         let versions: Vec<_> = events.iter().map(version).collect();
         let ascends = versions.iter().all(Option::is_some) && versions.windows(2).all(|pair| pair[0] < pair[1]);
         self.check("watch", "resource versions that ascend", ascends, &json!(versions));
+        let versions: Vec<_> = events.iter().map(|event| &event["object"]["metadata"]["resourceVersion"]).collect();
+        let untold: Vec<_> = self.versions.iter().filter(|version| !versions.contains(&&json!(version))).cloned().collect();
+        self.check(
+            "watch",
+            &format!("events of {untold:?}, which answers told"),
+            untold.is_empty() && !self.versions.is_empty(),
+            &json!(versions),
+        );
         let same = events.iter().all(|event| event["object"]["metadata"]["uid"] == created["metadata"]["uid"]);
         self.check("watch", "events of the one object", same, &answer);
     }
@@ -223,6 +239,9 @@ impl<'a> Scenario<'a> {
     fn expect(&mut self, what: &str, result: Result<Value, Failure>, expected: &Value) -> Option<Value> {
         match result {
             Ok(answer) => {
+                let metadata = &answer["metadata"];
+                let version = metadata["resourceVersion"].as_str().filter(|_| metadata["name"] == "one");
+                self.versions.extend(version.map(str::to_owned));
                 self.check(what, &expected.to_string(), holds(&answer, expected), &answer);
                 Some(answer)
             }
@@ -252,14 +271,22 @@ impl<'a> Scenario<'a> {
         }
     }
 
-    /// Whether the details of a failure, if any, name the kind and the field that the message names.
+    /// Whether the details of a failure name the object and the field that the message names. Some clients tell no details.
     fn is_in_detail(&self, failure: &Failure, says: &str) -> bool {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let kind = text(&failure.details["kind"]);
-        let is_kind = kind.is_empty() || kind == self.resource.plural || kind == self.resource.kind;
-        let mut causes = failure.details["causes"].as_array().into_iter().flatten();
-        let of_a_field = failure.reason == "Invalid" && !failure.details["causes"].is_null();
-        is_kind && (!of_a_field || causes.any(|cause| format!("{}: {}", text(&cause["field"]), text(&cause["message"])).contains(says)))
+        let (text, details) = (|value: &Value| value.as_str().unwrap_or_default().to_owned(), &failure.details);
+        let causes = details["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let kind = match failure.reason.as_str() {
+            _ if failure.code.is_none() => return true,
+            "NotFound" | "AlreadyExists" => &self.resource.plural,
+            // Of an apply it is told which fields are in conflict, and of a patch that can't be carried out only that.
+            "Conflict" if causes.is_empty() => &self.resource.plural,
+            "Invalid" if !causes.is_empty() => &self.resource.kind,
+            _ => return true,
+        };
+        let (group, name) = (text(&details["group"]), format!("\"{}\"", text(&details["name"])));
+        let is_object = text(&details["kind"]) == *kind && group == self.resource.group && failure.message.contains(&name);
+        let says_so = |cause: &Value| format!("{}: {}", text(&cause["field"]), text(&cause["message"])).contains(says);
+        is_object && (causes.is_empty() || causes.iter().any(says_so))
     }
 
     fn is_absent(&mut self, what: &str, verb: Verb, name: &str) {
