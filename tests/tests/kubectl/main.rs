@@ -9,7 +9,7 @@ mod write;
 
 use std::process::{Command, Output};
 
-use end_to_end::{Cluster, said, tool};
+use end_to_end::{Cluster, PATIENCE, limited, said, tool};
 
 const EVERYTHING: &str = include_str!("everything.yaml");
 
@@ -18,8 +18,7 @@ const AGES: [&str; 2] = ["kubectl-oldest", "kubectl-newest"];
 
 /// An instance with an object of each kind, as a list applied at once.
 fn with_everything() -> Cluster {
-    let cluster = Cluster::simulated(2).running(EVERYTHING, 2);
-    cluster
+    Cluster::simulated(2).running(EVERYTHING, 2)
 }
 
 /// A kubectl of an age, as a command.
@@ -28,7 +27,7 @@ fn command(cluster: &Cluster, age: &str, arguments: &[&str]) -> Command {
 }
 
 fn output(cluster: &Cluster, age: &str, arguments: &[&str]) -> Output {
-    command(cluster, age, arguments).output().unwrap()
+    limited(&command(cluster, age, arguments), PATIENCE.as_secs()).output().unwrap()
 }
 
 /// Runs a kubectl of an age, which must succeed; returns what it prints.

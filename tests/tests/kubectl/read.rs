@@ -67,6 +67,7 @@ fn printers_and_selectors_show_what_is_asked_for() {
     for (arguments, expected) in [
         (&["get", "pod", "web-0", "absent"][..], "pods \"absent\" not found"),
         (&["get", "pods", "--field-selector", "spec.nothing=1"], "spec.nothing"),
+        (&["get", "pod", "web-0", "--namespace", "absent"], "namespaces \"absent\" not found"),
         (&["get", "nothing"], "the server doesn't have a resource type \"nothing\""),
         (&["get", "deployments"], "the server doesn't have a resource type \"deployments\""),
         (&["top", "pods"], "Metrics API not available"),
@@ -121,13 +122,13 @@ fn watching_and_waiting_end_when_it_is_so() {
         run(&cluster, age, &["delete", "pod", "web-1", "--wait"]);
         until_replaced(&cluster, "web-1", &before);
         run(&cluster, age, &["rollout", "status", "statefulset/web", "--timeout=60s"]);
+        deletion_is_waited_for(&cluster, age);
         let never = fails(&cluster, age, &["wait", "--for=condition=Nothing", "pod/web-0", "--timeout=1s"]);
         assert!(never.contains("timed out waiting for the condition"), "{never}");
     }
     let newest = AGES[1];
     run(&cluster, newest, &["wait", "--for=jsonpath={.status.readyReplicas}=2", "statefulset/web", "--timeout=60s"]);
     run(&cluster, newest, &["wait", "--for=create", "statefulset/web", "--timeout=60s"]);
-    deletion_is_waited_for(&cluster, newest);
     run(&cluster, newest, &["wait", "--for=condition=Ready", "pod/web-0", "--timeout=60s"]);
     let events = run(&cluster, newest, &["events", "--for", "statefulset/web"]);
     assert!(missing(&events, &["Normal SuccessfulCreate StatefulSet/web"]).is_empty(), "{events}");

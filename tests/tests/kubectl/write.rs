@@ -23,6 +23,7 @@ fn files_are_applied_compared_replaced_and_deleted() {
     let cluster = Cluster::simulated(2);
     let everything = file(&cluster, "everything.yaml", EVERYTHING);
     let changed = file(&cluster, "changed.yaml", &EVERYTHING.replace("color: red", "color: blue").replace("replicas: 2", "replicas: 1"));
+    let map = file(&cluster, "map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {color: red}\n");
     for age in AGES {
         assert!(run(&cluster, age, &["apply", "--filename", &everything]).contains("statefulset.apps/web created"));
         cluster.ready("web", 2);
@@ -43,6 +44,9 @@ fn files_are_applied_compared_replaced_and_deleted() {
         assert_eq!(set(&cluster, ".spec.replicas"), "1");
         run(&cluster, age, &["replace", "--filename", &everything]);
         assert_eq!(set(&cluster, ".spec.replicas"), "2");
+        let before = cluster.get(&["configmap", "settings"])["metadata"]["uid"].clone();
+        run(&cluster, age, &["replace", "--force", "--filename", &map]);
+        assert_ne!(cluster.get(&["configmap", "settings"])["metadata"]["uid"], before);
         run(&cluster, age, &["delete", "--filename", &everything, "--wait"]);
         fails(&cluster, age, &["get", "statefulset", "web"]);
         cluster.until("all pods go", || cluster.get(&["pods"])["items"].as_array().is_some_and(Vec::is_empty));
@@ -57,6 +61,29 @@ fn files_are_applied_compared_replaced_and_deleted() {
         run(&cluster, age, &["apply", "--kustomize", kustomized]);
         run(&cluster, age, &["get", "configmap", "our-map"]);
         run(&cluster, age, &["delete", "--kustomize", kustomized]);
+    }
+}
+
+#[test]
+fn what_was_applied_is_remembered_and_pruned() {
+    let cluster = Cluster::simulated(1);
+    let map = |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, labels: {{part: shop}}}}\ndata: {{a: b}}\n");
+    let [one, both] = [("one.yaml", map("one")), ("both.yaml", format!("{}---\n{}", map("one"), map("two")))]
+        .map(|(name, text)| file(&cluster, name, &text));
+    // What is to be pruned is named in other words by the oldest.
+    for (age, prune) in [(AGES[0], "--prune-whitelist=core/v1/ConfigMap"), (AGES[1], "--prune-allowlist=core/v1/ConfigMap")] {
+        run(&cluster, age, &["apply", "--filename", &both]);
+        let pruned = run(&cluster, age, &["apply", "--filename", &one, "--prune", prune, "--selector=part=shop"]);
+        assert!(pruned.contains("configmap/one unchanged") && pruned.contains("configmap/two pruned"), "{pruned}");
+        assert!(fails(&cluster, age, &["get", "configmap", "two"]).contains("not found"));
+        run(&cluster, age, &["delete", "configmap", "one"]);
+
+        run(&cluster, age, &["create", "--filename", &one]);
+        assert!(fails(&cluster, age, &["apply", "view-last-applied", "--filename", &one]).contains("no last-applied-configuration"));
+        run(&cluster, age, &["apply", "set-last-applied", "--create-annotation", "--filename", &one]);
+        let last = run(&cluster, age, &["apply", "view-last-applied", "--filename", &one, "--output=json"]);
+        assert!(missing(&last, &["\"a\": \"b\""]).is_empty(), "{last}");
+        run(&cluster, age, &["delete", "configmap", "one"]);
     }
 }
 
@@ -131,6 +158,8 @@ fn sets_are_changed_rolled_out_and_scaled() {
         let images = cluster.kubectl(&["get", "pods", "--output", "jsonpath={.items[*].spec.containers[0].image}"]);
         assert_eq!(images, "busybox:2 busybox:2");
         assert!(run(&cluster, age, &["rollout", "history", "statefulset/web"]).contains("REVISION"));
+        let first = run(&cluster, age, &["rollout", "history", "statefulset/web", "--revision=1"]);
+        assert!(missing(&first, &["with revision #1", "Image: busybox:1"]).is_empty(), "{first}");
         run(&cluster, age, &["rollout", "undo", "statefulset/web", "--to-revision=1"]);
         run(&cluster, age, &["rollout", "restart", "statefulset/web"]);
         run(&cluster, age, &["rollout", "status", "statefulset/web", "--timeout=60s"]);
