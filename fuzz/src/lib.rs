@@ -12,7 +12,7 @@ mod words;
 #[derive(Clone, Copy)]
 pub struct Target {
     pub name: &'static str,
-    /// How many inputs `cargo xtask test` tries: those of a few seconds.
+    /// How many inputs `cargo xtask test` tries: those of about a second on a quiet machine.
     pub tries: u32,
     /// Panics when something does not hold.
     pub run: fn(&[u8]),
@@ -30,31 +30,31 @@ macro_rules! targets {
 
 /// All targets. A new one is a row here, and at least one seed.
 pub static TARGETS: &[Target] = targets! {
-    "annotations", 20_000 => words::annotations,
-    "apply", 3_000 => apiserver::fuzz::apply,
-    "continue-token", 30_000 => apiserver::fuzz::continue_token,
-    "dns-packet", 2_000 => dns::fuzz::packet,
-    "etcd-answer", 10_000 => store::etcd::fuzz::answer,
-    "etcd-value", 20_000 => store::etcd::fuzz::value,
-    "field-selector", 20_000 => apiserver::fuzz::field_selector,
-    "image-archive", 2_000 => image::fuzz::archive,
-    "image-document", 10_000 => image::fuzz::document,
-    "image-layer", 4_000 => image::fuzz::layer,
-    "json", 3_000 => apiserver::fuzz::json,
-    "json-patch", 6_000 => apiserver::fuzz::json_patch,
-    "label-selector", 10_000 => words::label_selector,
-    "managed-fields", 20_000 => apiserver::fuzz::managed_fields,
-    "merge-patch", 8_000 => apiserver::fuzz::merge_patch,
-    "protobuf", 6_000 => apiserver::fuzz::protobuf,
-    "quantity", 30_000 => words::quantity,
-    "request", 15_000 => apiserver::fuzz::request,
-    "spdy-frames", 10_000 => node::fuzz::spdy_frames,
-    "spdy-headers", 20_000 => node::fuzz::spdy_headers,
-    "store-frame", 20_000 => store::embedded::fuzz::frame,
-    "store-recovery", 4_000 => store::embedded::fuzz::recovery,
-    "strategic-patch", 6_000 => apiserver::fuzz::strategic_patch,
-    "websocket-channel", 10_000 => node::fuzz::channel_message,
-    "yaml", 2_000 => apiserver::fuzz::yaml,
+    "annotations", 40_000 => words::annotations,
+    "apply", 6_000 => apiserver::fuzz::apply,
+    "continue-token", 60_000 => apiserver::fuzz::continue_token,
+    "dns-packet", 4_000 => dns::fuzz::packet,
+    "etcd-answer", 20_000 => store::etcd::fuzz::answer,
+    "etcd-value", 40_000 => store::etcd::fuzz::value,
+    "field-selector", 40_000 => apiserver::fuzz::field_selector,
+    "image-archive", 4_000 => image::fuzz::archive,
+    "image-document", 20_000 => image::fuzz::document,
+    "image-layer", 8_000 => image::fuzz::layer,
+    "json", 6_000 => apiserver::fuzz::json,
+    "json-patch", 12_000 => apiserver::fuzz::json_patch,
+    "label-selector", 20_000 => words::label_selector,
+    "managed-fields", 40_000 => apiserver::fuzz::managed_fields,
+    "merge-patch", 16_000 => apiserver::fuzz::merge_patch,
+    "protobuf", 12_000 => apiserver::fuzz::protobuf,
+    "quantity", 60_000 => words::quantity,
+    "request", 30_000 => apiserver::fuzz::request,
+    "spdy-frames", 20_000 => node::fuzz::spdy_frames,
+    "spdy-headers", 40_000 => node::fuzz::spdy_headers,
+    "store-frame", 40_000 => store::embedded::fuzz::frame,
+    "store-recovery", 8_000 => store::embedded::fuzz::recovery,
+    "strategic-patch", 12_000 => apiserver::fuzz::strategic_patch,
+    "websocket-channel", 20_000 => node::fuzz::channel_message,
+    "yaml", 4_000 => apiserver::fuzz::yaml,
 };
 
 impl Target {

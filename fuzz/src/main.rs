@@ -1,6 +1,7 @@
 //! The engine: libFuzzer over the target that `FUZZ_TARGET` names. Started by `cargo xtask fuzz`, which builds it instrumented.
 //!
-//! With `--list` it names the targets, and how many inputs a test tries; with `--make-seeds FOLDER` it writes the seeds that no one can write by hand.
+//! With `--list` it names the targets, and how many inputs a test tries; with `--make-seeds FOLDER` it writes the seeds that no one can
+//! write by hand.
 #![no_main]
 
 use std::cell::OnceCell;

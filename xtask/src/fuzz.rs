@@ -48,7 +48,7 @@ pub fn run(arguments: &[&str]) -> Result {
     }
 }
 
-/// Tries a number of inputs on each target, from its seeds alone and always the same ones.
+/// Tries a number of inputs on each target, from its seeds alone and with the same random numbers, however fast the machine is.
 pub fn bounded() -> Result {
     let engine = Engine::build()?;
     let corpus = engine.folder("corpus");
