@@ -56,8 +56,18 @@ const contentType = (request) => k8s.setHeaderOptions("Content-Type", PATCHES[re
 const VERBS = {
   create: ({ body, dry_run }, { call, own }) => call("create", { body: own(body), ...(dry_run && { dryRun: "All" }) }),
   read: ({ name }, { call, read }) => call(read, { name }),
-  list: ({ label_selector, field_selector }, { call }) =>
-    call("list", { labelSelector: label_selector || undefined, fieldSelector: field_selector || undefined }),
+  list: async ({ label_selector, field_selector, limit }, { call }) => {
+    const options = { labelSelector: label_selector || undefined, fieldSelector: field_selector || undefined };
+    if (!limit) return call("list", options);
+    const items = [];
+    for (let token; ; ) {
+      const page = await call("list", { ...options, limit, _continue: token });
+      if (page.items.length > limit) throw new Error("a page holds too much");
+      items.push(...page.items);
+      token = plain(page.metadata).continue;
+      if (!token) return { ...plain(page), items };
+    }
+  },
   replace: ({ name, body }, { call, own }) => call("replace", { name, body: own(body) }),
   patch: (request, { call }) => {
     const { name, body, manager, force } = request;

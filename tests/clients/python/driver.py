@@ -97,7 +97,15 @@ class Driver:
 
     def list(self, request, kind):
         options = {key: request[key] for key in ("label_selector", "field_selector") if request[key]}
-        return kind.call("list", **options)
+        if not request["limit"]:
+            return kind.call("list", **options)
+        whole, token = None, ""
+        while whole is None or token:
+            page = kind.call("list", limit=request["limit"], _continue=token, **options)
+            assert len(page["items"]) <= request["limit"], "a page holds too much"
+            page["items"] = (whole["items"] if whole else []) + page["items"]
+            whole, token = page, page["metadata"].get("continue")
+        return whole
 
     def replace(self, request, kind):
         return kind.call("replace", name=request["name"], body=request["body"])

@@ -9,7 +9,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{
-    DeleteParams, DynamicObject, ListParams, Patch as Change, PatchParams, PostParams, Preconditions, WatchEvent, WatchParams,
+    DeleteParams, DynamicObject, ListParams, ObjectList, Patch as Change, PatchParams, PostParams, Preconditions, WatchEvent, WatchParams,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Config};
@@ -131,6 +131,7 @@ async fn call<K: Kind>(api: &Api<K>, request: &Request) -> kube::Result<Value> {
         Verb::Create => value(&api.create(&post, &object()?).await?),
         Verb::Replace => value(&api.replace(name, &post, &object()?).await?),
         Verb::Read => value(&api.get(name).await?),
+        Verb::List if request.limit > 0 => value(&in_pages(api, list.limit(request.limit)).await?),
         Verb::List => value(&api.list(&list).await?),
         Verb::Patch => value(&patch(api, request).await?),
         Verb::Delete => {
@@ -144,6 +145,18 @@ async fn call<K: Kind>(api: &Api<K>, request: &Request) -> kube::Result<Value> {
         }
         Verb::Watch | Verb::Events => Value::Null,
     })
+}
+
+async fn in_pages<K: Kind>(api: &Api<K>, mut next: ListParams) -> kube::Result<ObjectList<K>> {
+    let mut whole = api.list(&next).await?;
+    while let Some(token) = whole.metadata.continue_.take().filter(|token| !token.is_empty()) {
+        next = next.continue_token(&token);
+        let page = api.list(&next).await?;
+        assert!(next.limit.is_some_and(|limit| page.items.len() <= limit as usize), "a page holds too much");
+        whole.items.extend(page.items);
+        whole.metadata = page.metadata;
+    }
+    Ok(whole)
 }
 
 async fn patch<K: Kind>(api: &Api<K>, request: &Request) -> kube::Result<K> {

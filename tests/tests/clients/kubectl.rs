@@ -43,6 +43,9 @@ impl Kubectl {
         if self.hides_managed_fields && !matches!(request.verb, Verb::Delete | Verb::DeleteCollection) {
             command.arg("--show-managed-fields");
         }
+        if request.limit > 0 {
+            command.arg(format!("--chunk-size={}", request.limit));
+        }
         for (flag, value) in [("--selector", &request.label_selector), ("--field-selector", &request.field_selector)] {
             if !value.is_empty() {
                 command.args([flag, value]);

@@ -69,6 +69,8 @@ pub struct Request {
     pub dry_run: bool,
     pub label_selector: String,
     pub field_selector: String,
+    /// How many objects a page of a list has; 0 if it has all. The answer is the whole list.
+    pub limit: u32,
     /// Only the object with this uid is deleted.
     pub uid: Option<String>,
 }

@@ -212,6 +212,9 @@ impl<'a> Scenario<'a> {
             let create = Request { body: self.object(name), name: name.to_owned(), ..self.request(Verb::Create) };
             self.gives("create of more", &create, &Value::Null);
         }
+        let pages = Request { label_selector: self.selector(), limit: 1, ..self.request(Verb::List) };
+        let both = json!({"items": [{"metadata": {"name": "three"}}, {"metadata": {"name": "two"}}], "metadata": {"continue": null}});
+        self.gives("list in pages", &pages, &both);
         let verb = if self.resource.collection { Verb::DeleteCollection } else { Verb::Delete };
         let (names, label_selector) = match verb {
             Verb::DeleteCollection => (vec![""], self.selector()),
@@ -343,6 +346,7 @@ impl<'a> Scenario<'a> {
             dry_run: false,
             label_selector: String::new(),
             field_selector: String::new(),
+            limit: 0,
             uid: None,
         }
     }
