@@ -161,7 +161,7 @@ fn ports_are_forwarded_through_channels_too() {
     let mut socket = Socket::open(&cluster, "/api/v1/namespaces/default/pods/tools/portforward?ports=8080");
     socket.say(b"\0GET /absent HTTP/1.0\r\n\r\n");
     let mut heard = Vec::new();
-    socket.connection.read_to_end(&mut heard).expect("the server closes");
+    socket.0.read_to_end(&mut heard).expect("the server closes");
     assert!(heard.windows(3).any(|window| window == b"404") && heard.ends_with(&[0x88, 2, 3, 232]), "{heard:?}");
 }
 
