@@ -20,6 +20,8 @@ use tokio::time::{sleep, timeout};
 use crate::lines::{Line, LineError, Lines};
 use crate::retry::Retry;
 
+/// A failure that is tried again sooner is not told: by then it has failed for about as long.
+const NEWS: Duration = Duration::from_millis(500);
 /// How many objects a list brings at a time.
 const PAGE: u32 = 500;
 /// How long one page of a list may take.
@@ -84,7 +86,7 @@ pub struct Source {
 
 #[derive(Debug, Error)]
 enum FeedError {
-    #[error(transparent)]
+    #[error("{}", said(.0))]
     Request(#[from] kube::Error),
     #[error("the server did not answer a list within {} s", LIST_DEADLINE.as_secs())]
     NoAnswer,
@@ -99,6 +101,10 @@ enum FeedError {
 }
 
 impl FeedError {
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Request(kube::Error::Api(status)) if status.code == 404)
+    }
+
     /// Whether the watch may go on from where it was. What can't be read now will not be readable then.
     fn is_resumable(&self) -> bool {
         match self {
@@ -106,6 +112,14 @@ impl FeedError {
             Self::Request(_) | Self::NoAnswer | Self::Silent | Self::Line(LineError::Broken(_)) => true,
             Self::Ended(_) | Self::Line(LineError::TooLong) | Self::Malformed(_) => false,
         }
+    }
+}
+
+/// A server's refusal in its own words.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
     }
 }
 
@@ -199,21 +213,32 @@ impl Source {
                 None => self.list(client, sink).await.map(|listed| version = Some(listed)).map(|()| true),
                 Some(version) => self.watch(client, version, sink).await,
             };
-            match done {
+            // A watch that ends at once, again and again, is not asked for without a pause.
+            let error = match done {
                 Ok(true) => continue,
-                // A watch that ends at once, again and again, is not asked for without a pause.
-                Ok(false) => {}
-                Err(error) => {
-                    if version.is_none() && matches!(&error, FeedError::Request(kube::Error::Api(status)) if status.code == 404) {
-                        sink.unserved();
-                    }
-                    tracing::warn!(resource = self.name, %error, "watch failed; it is tried again");
-                    if !error.is_resumable() {
-                        version = None;
-                    }
+                Ok(false) => None,
+                Err(error) => Some(error),
+            };
+            let delay = retry.delay();
+            if let Some(error) = error {
+                self.failed(&error, delay);
+                if error.is_not_found() && version.is_none() {
+                    sink.unserved();
+                }
+                if !error.is_resumable() {
+                    version = None;
                 }
             }
-            sleep(retry.delay()).await;
+            sleep(delay).await;
+        }
+    }
+
+    /// What fails once, as when a server ends, is no news.
+    fn failed(&self, error: &FeedError, delay: Duration) {
+        if delay < NEWS {
+            tracing::debug!(resource = self.name, %error, "watch failed; it is tried again");
+        } else {
+            tracing::warn!(resource = self.name, %error, "watch keeps failing; it is tried again in {delay:?}");
         }
     }
 
