@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kinds::registry::Subresource;
+use tokio::io::{AsyncWriteExt, copy, split};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -93,11 +94,22 @@ pub async fn connect(
     Ok(response)
 }
 
-/// Carries bytes both ways until one side ends or the server does.
+/// Carries bytes both ways until both sides have ended, or the client takes no more, or the server ends.
 async fn splice(client: OnUpgrade, node: OnUpgrade, closing: CancellationToken) {
     let both = async {
         let (client, node) = tokio::try_join!(client, node).ok()?;
-        tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(node)).await.ok()
+        let ((mut heard, mut told), (mut answers, mut asked)) = (split(TokioIo::new(client)), split(TokioIo::new(node)));
+        let to_node = async {
+            // A node that has said its last no longer listens. What it said must still reach a client that talks on.
+            let _unheard = copy(&mut heard, &mut asked).await;
+            let _ended = asked.shutdown().await;
+            Ok(())
+        };
+        let to_client = async {
+            copy(&mut answers, &mut told).await?;
+            told.shutdown().await
+        };
+        tokio::try_join!(to_node, to_client).ok()
     };
     tokio::select! {
         _ = both => {}
