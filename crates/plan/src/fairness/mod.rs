@@ -4,7 +4,7 @@
 //! * Seats are never more than there are, neither in all, nor of a level, nor of one client.
 //! * Whoever has the fewest seats comes next, then whoever has waited longest: no client waits for all that another has sent.
 //! * A request that needs many seats is not overtaken for ever by those that need one.
-//! * What a level may not have is kept for those above it.
+//! * All levels of users together have no more than the highest of them may have: the rest is kept for the system.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -59,6 +59,15 @@ pub struct Occupancy {
     pub seats: u32,
     pub serving: usize,
     pub waiting: usize,
+}
+
+/// Who comes next of a level.
+struct First {
+    /// Seats that they have, and since when it is their turn.
+    place: (u32, u64),
+    flow: Flow,
+    /// Seats that they need.
+    seats: u32,
 }
 
 /// Seats, who has them, and who waits for them.
@@ -170,14 +179,24 @@ impl Desk {
 
     /// Whose turn it is of those whose bounds allow it, and how many seats they need.
     fn next(&self) -> Option<(Flow, u32)> {
-        let firsts = Level::ALL.into_iter().filter_map(|level| {
-            let (taken, turn, client) = self.ready[level as usize].first()?;
-            let flow = Flow { level, client: Arc::clone(client) };
-            let (_, seats) = self.lines.get(&flow)?.waiting.front()?;
-            let fits = self.levels[level as usize].seats + seats <= self.bounds[level as usize].seats;
-            fits.then_some(((*taken, *turn), flow, *seats))
-        });
-        firsts.min_by_key(|(place, ..)| *place).map(|(_, flow, seats)| (flow, seats))
+        let [system, users @ ..] = Level::ALL.map(|level| self.first(level));
+        let users = users.into_iter().flatten().min_by_key(|first| first.place);
+        // What is free of the users' part is kept for whoever of them comes next, whatever the others need.
+        let users = users.filter(|first| self.taken_by_users() + first.seats <= self.limit(Level::WorkloadHigh));
+        system.into_iter().chain(users).min_by_key(|first| first.place).map(|first| (first.flow, first.seats))
+    }
+
+    /// Who comes next of a level, if its bound allows it.
+    fn first(&self, level: Level) -> Option<First> {
+        let (taken, turn, client) = self.ready[level as usize].first()?;
+        let flow = Flow { level, client: Arc::clone(client) };
+        let (_, seats) = *self.lines.get(&flow)?.waiting.front()?;
+        let fits = self.occupancy(level).seats + seats <= self.limit(level);
+        fits.then_some(First { place: (*taken, *turn), flow, seats })
+    }
+
+    fn taken_by_users(&self) -> u32 {
+        self.taken - self.occupancy(Level::System).seats
     }
 }
 
