@@ -204,7 +204,7 @@ async fn a_client_may_not_open_watches_without_end() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_a_long_list_loses_it_and_its_connection() {
-    let harness = Harness::with(|config, _| config.limits.sending = std::time::Duration::from_millis(200)).await;
+    let harness = Harness::with(|config, _| config.limits.sending = std::time::Duration::from_secs(2)).await;
     let served = Served::start(harness).await;
     for number in 0..32 {
         let object = json!({"metadata": {"name": format!("c-{number}")}, "data": {"text": "x".repeat(900 << 10)}});
