@@ -102,6 +102,22 @@ fn a_wide_request_is_not_overtaken_by_those_of_another_level_of_users() {
 }
 
 #[test]
+fn nobody_begins_unnoticed_when_another_comes() {
+    let mut desk = desk(16);
+    let stranger = flow(Level::CatchAll, "stranger");
+    for (number, (flow, seats)) in [(low("a"), 4), (low("b"), 4), (low("c"), 1), (stranger.clone(), 1)].into_iter().enumerate() {
+        assert_eq!(desk.arrive(&flow, Ticket(number as u64), seats), Arrival::Begins);
+    }
+    assert_eq!(desk.arrive(&low("c"), Ticket(10), 3), Arrival::Waits);
+    assert_eq!(desk.arrive(&stranger, Ticket(11), 1), Arrival::Waits, "what is free is kept");
+    // It comes before the one that it is kept for, and does not fit itself.
+    assert_eq!(desk.arrive(&low("d"), Ticket(12), 4), Arrival::Waits);
+    assert_eq!(desk.occupancy(Level::CatchAll), Occupancy { seats: 1, serving: 1, waiting: 1 });
+    assert_eq!(desk.leave(&low("a"), 4), [Ticket(12)]);
+    assert_eq!(desk.leave(&low("b"), 4), [Ticket(10), Ticket(11)]);
+}
+
+#[test]
 fn too_many_are_refused_and_where_nobody_waits_at_once() {
     let mut queue = Desk::new(1, |_| Bounds { seats: 1, seats_of_client: 1, waiting: 3, waiting_of_client: 2 });
     let arrivals: Vec<_> = (0..4).map(|ticket| queue.arrive(&low("a"), Ticket(ticket), 1)).collect();
