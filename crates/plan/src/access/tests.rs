@@ -307,6 +307,8 @@ fn the_agent_of_a_node_is_judged_by_what_is_its_own() {
         (ask("list", "secrets", "", ""), "can only read namespaced object of this type"),
         (ask("create", "secrets", "a", "s"), "can only read resources of this type"),
         (ask("list", "persistentvolumeclaims", "a", ""), "can only get individual resources of this type"),
+        (ask("get", "persistentvolumeclaims/status", "a", "c"), "can only update or patch individual resources of this type"),
+        (ask("patch", "persistentvolumeclaims/status", "a", ""), "No Object name found"),
         (ask("list", "pods", "", ""), "can only list/watch pods with spec.nodeName field selector"),
         (ask("patch", "leases.coordination.k8s.io", "a", "n1"), "can only access leases in the \"kube-node-lease\" system namespace"),
         (
@@ -322,6 +324,10 @@ fn the_agent_of_a_node_is_judged_by_what_is_its_own() {
     }
     let secret = Verdict::IfReferred { namespace: "a", to: Reference::Secret("s") };
     assert_eq!(judge(&ask("watch", "secrets", "a", "s")), secret);
+    for verb in ["update", "patch"] {
+        let claim = Verdict::IfReferred { namespace: "a", to: Reference::Claim("c") };
+        assert_eq!(judge(&ask(verb, "persistentvolumeclaims/status", "a", "c")), claim);
+    }
     assert_eq!(judge(&ask("get", "pods", "a", "p")), Verdict::IfBound { namespace: "a", pod: "p" });
     let own = Asked { resource: "pods", on_node: "n1", ..Asked::default() };
     assert_eq!(nodes::judge("n1", &Ask::on("watch", own), &general), Verdict::Allowed);
