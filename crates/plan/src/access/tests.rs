@@ -404,6 +404,56 @@ fn a_node_writes_into_its_own_objects_only() {
 }
 
 #[test]
+fn a_node_says_of_itself_only_what_agents_say_of_nodes() {
+    let labelled = |labels: Value| {
+        let node = json!({"metadata": {"name": "n1", "labels": labels}});
+        registry::find("", "v1", "nodes").unwrap().codec.from_value(&node).unwrap()
+    };
+    let plain = labelled(json!({}));
+    for label in [
+        "disk",
+        "example.com/disk",
+        "notkubernetes.io/disk",
+        "kubernetes.io/hostname",
+        "kubernetes.io/os",
+        "kubernetes.io/arch",
+        "beta.kubernetes.io/instance-type",
+        "topology.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region",
+        "node.kubernetes.io/instance-type",
+        "a.node.kubernetes.io/b",
+        "kubelet.kubernetes.io/x",
+    ] {
+        let own = labelled(json!({label: "x"}));
+        for (new, old) in [(&own, None), (&own, Some(&plain)), (&plain, Some(&own))] {
+            let write = Write { node: "n1", name: "n1", subresource: "", new: Some(&**new), old: old.map(|old| &**old) };
+            assert_eq!(write.refusal(), None, "{label}");
+        }
+    }
+    for label in [
+        "node-role.kubernetes.io/control-plane",
+        "node-restriction.kubernetes.io/a",
+        "kubernetes.io/role",
+        "topology.kubernetes.io/rack",
+        "x.k8s.io/a",
+        "k8s.io/a",
+        "othernode.kubernetes.io/a",
+    ] {
+        let (own, other) = (labelled(json!({label: "x"})), labelled(json!({label: "y"})));
+        for (new, old) in [(&own, None), (&own, Some(&plain)), (&plain, Some(&own)), (&other, Some(&own))] {
+            let write = Write { node: "n1", name: "n1", subresource: "", new: Some(&**new), old: old.map(|old| &**old) };
+            assert_eq!(write.refusal(), Some(format!("is not allowed to modify labels: {label}")));
+        }
+        let write = Write { node: "n1", name: "n1", subresource: "status", new: Some(&*own), old: Some(&*own) };
+        assert_eq!(write.refusal(), None, "what others gave it stays");
+    }
+    let (two, others) = (json!({"k8s.io/a": "x", "k8s.io/b": "x"}), json!({"k8s.io/a": "y", "k8s.io/b": "y"}));
+    let (two, others) = (labelled(two), labelled(others));
+    let write = Write { node: "n1", name: "n1", subresource: "", new: Some(&*two), old: Some(&*others) };
+    assert_eq!(write.refusal().unwrap(), "is not allowed to modify labels: k8s.io/a, k8s.io/b");
+}
+
+#[test]
 fn what_a_cluster_begins_with_is_completed_and_what_users_did_stays() {
     let wanted = bootstrap::for_user(
         "system:kube-scheduler",
