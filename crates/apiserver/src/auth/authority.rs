@@ -107,6 +107,7 @@ impl Authority {
         for entry in page.entries {
             take_in(&mut index, &entry.key, Some(entry.document.json()));
         }
+        index.settle();
         let index = Arc::new(index);
         let followed = Followed { index: Arc::clone(&index), watch };
         *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = Some(followed);
@@ -117,11 +118,19 @@ impl Authority {
     fn caught_up(&self) -> Option<Arc<Index>> {
         let mut slot = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         let followed = slot.as_mut()?;
+        let mut changed = false;
         loop {
             match followed.watch.next().now_or_never() {
+                None if changed => {
+                    Arc::make_mut(&mut followed.index).settle();
+                    changed = false;
+                }
                 None => return Some(Arc::clone(&followed.index)),
                 Some(Ok(WatchMessage::Progress(_))) => {}
-                Some(Ok(WatchMessage::Event(event))) => followed.take_in(&event),
+                Some(Ok(WatchMessage::Event(event))) => {
+                    followed.take_in(&event);
+                    changed = true;
+                }
                 Some(Err(_)) => {
                     *slot = None;
                     return None;
