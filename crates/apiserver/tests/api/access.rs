@@ -292,6 +292,11 @@ async fn tokens_are_reviewed_for_whom_and_for_what_they_are() {
         let status = asked(&harness, admin(), reviews, spec).await;
         assert_eq!(status, json!({"user": {}, "error": "invalid bearer token"}));
     }
+    harness.ok("POST", "/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "other"}})).await;
+    let bound = json!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p"}}});
+    let (code, status) = by(&harness, admin(), "POST", &path.replace("/default/token", "/other/token"), &[], bound).await;
+    let message = "cannot bind token for serviceaccount \"other\" to pod running with different serviceaccount name.";
+    assert_eq!((code, &status["message"]), (400, &json!(message)));
     harness.ok("DELETE", &format!("{PODS}/p"), json!({"gracePeriodSeconds": 0})).await;
     assert!(asked(&harness, admin(), reviews, json!({"token": token, "audiences": ["a"]})).await["authenticated"].is_null());
 }
