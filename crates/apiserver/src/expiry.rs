@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinds::registry;
 use serde::Deserialize;
-use store::{Change, Expected, Range, Revision, Store, WatchMessage};
+use store::{Change, CommitError, Event, Expected, Range, Revision, Store, WatchMessage};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ pub struct Kept {
 pub async fn run(store: Arc<dyn Store>, kept: Kept, closing: CancellationToken) {
     let forever = async {
         loop {
-            // It ends only when the store fails or the watch fell behind: then everything is read anew.
+            // It ends only when the store refuses something or the watch fell behind: then everything is read anew.
             if follow(&*store, kept).await.is_none() {
                 tokio::time::sleep(PAUSE).await;
             }
@@ -96,11 +96,17 @@ async fn follow(store: &dyn Store, kept: Kept) -> Option<()> {
             },
             () = expired => {
                 let (key, revision) = schedule.pop()?;
-                // Who wrote it meanwhile has rescheduled it; the watch tells.
-                let _ = store.commit(&key, Expected::At(revision), Change::Delete).await;
+                if !is_done(&store.commit(&key, Expected::At(revision), Change::Delete).await) {
+                    return None;
+                }
             }
         }
     }
+}
+
+/// Whether an event needs no further try: it is gone, or whoever wrote it meanwhile has rescheduled it, which the watch tells.
+fn is_done(deletion: &Result<Arc<Event>, CommitError>) -> bool {
+    matches!(deletion, Ok(_) | Err(CommitError::Conflict(_)))
 }
 
 #[derive(Deserialize)]
@@ -132,17 +138,25 @@ mod tests {
     #[test]
     fn an_event_that_is_written_again_expires_later() {
         let mut schedule = Schedule::default();
-        let (now, second) = (Instant::now(), Duration::from_secs(1));
-        schedule.set("a".into(), Some((now + second, Revision(1))));
-        schedule.set("b".into(), Some((now + 2 * second, Revision(2))));
-        schedule.set("a".into(), Some((now + 3 * second, Revision(3))));
-        assert_eq!(schedule.next(2), Some(now + 2 * second));
-        assert!(schedule.next(1).unwrap() < now + second);
+        let (now, hour) = (Instant::now(), Duration::from_secs(3600));
+        schedule.set("a".into(), Some((now + hour, Revision(1))));
+        schedule.set("b".into(), Some((now + 2 * hour, Revision(2))));
+        schedule.set("a".into(), Some((now + 3 * hour, Revision(3))));
+        assert_eq!(schedule.next(2), Some(now + 2 * hour));
+        assert!(schedule.next(1).unwrap() < now + hour);
         assert_eq!(schedule.pop(), Some(("b".into(), Revision(2))));
         assert_eq!(schedule.pop(), Some(("a".into(), Revision(3))));
         schedule.set("c".into(), Some((now, Revision(4))));
         schedule.set("c".into(), None);
         assert_eq!((schedule.next(0), schedule.pop()), (None, None));
+    }
+
+    #[test]
+    fn a_deletion_that_may_not_have_happened_is_not_the_end() {
+        assert!(is_done(&Err(CommitError::Conflict(None))));
+        for error in [CommitError::Unavailable("why".into()), CommitError::Uncertain("why".into()), CommitError::Overtaken] {
+            assert!(!is_done(&Err(error)));
+        }
     }
 
     #[test]
