@@ -139,20 +139,24 @@ impl Record {
         }
     }
 
-    /// Who asks.
-    pub fn user(&mut self, user: &Identity) {
-        self.user = user.clone();
-    }
-
-    /// As whom the request is treated, and what it asks for, if that is anything.
-    pub async fn asks(&mut self, effective: &Identity, route: Option<&Route>) {
-        self.impersonated = (*effective != self.user).then(|| effective.clone());
+    /// What it asks for, if that is anything.
+    pub fn about(&mut self, route: Option<&Route>) {
         if let Some((verb, object)) = route.and_then(subject::of) {
             self.verb = verb.to_owned();
             self.object = Some(object);
         }
+    }
+
+    /// Who asks. Rules are about them, whomever they act as.
+    pub async fn asks(&mut self, user: &Identity) {
+        self.user = user.clone();
         self.judge();
         self.tell(Stage::RequestReceived).await;
+    }
+
+    /// As whom the request is treated.
+    pub fn acts_as(&mut self, effective: &Identity) {
+        self.impersonated = (*effective != self.user).then(|| effective.clone());
     }
 
     /// Whether and why it was allowed.
@@ -204,10 +208,10 @@ impl Record {
         if self.judgement.is_some() {
             return;
         }
-        let user = self.impersonated.as_ref().unwrap_or(&self.user);
+        let Identity { user, groups, .. } = &self.user;
         let target = self.object.as_ref().map(subject::target);
         let path = self.uri.split('?').next().unwrap_or_default();
-        let asked = Asked { user: &user.user, groups: &user.groups, verb: &self.verb, path, target };
+        let asked = Asked { user, groups, verb: &self.verb, path, target };
         self.judgement = Some(self.auditor.policy.judge(&asked));
     }
 

@@ -33,8 +33,19 @@ impl Served {
         Self { harness, address, stop, task }
     }
 
+    /// Stops serving, and gives what served once no connection is left.
+    pub async fn end(self) -> Harness {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        self.harness
+    }
+
     /// A connection with TLS, with or without the administrator's certificate.
     pub async fn connect(&self, http2: bool, admin: bool) -> tokio_rustls::client::TlsStream<TcpStream> {
+        self.secure(TcpStream::connect(self.address).await.unwrap(), http2, admin).await
+    }
+
+    async fn secure(&self, stream: TcpStream, http2: bool, admin: bool) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.harness.certificates.authority().as_bytes()).unwrap()).unwrap();
         let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
@@ -52,7 +63,7 @@ impl Served {
         tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
     }
 
-    async fn ask(&self, path: &str, http2: bool, admin: bool, token: Option<&str>) -> (u16, Value) {
+    pub async fn ask(&self, path: &str, http2: bool, admin: bool, token: Option<&str>) -> (u16, Value) {
         let mut request = http::Request::builder().uri(format!("https://kubernetes.default.svc{path}")).header("host", "kubernetes");
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -99,9 +110,7 @@ async fn certificates_identify_and_strangers_are_refused() {
     assert_eq!(served.ask("/readyz", false, false, None).await.0, 200);
     assert_eq!(served.ask("/version", false, false, None).await.0, 200);
     assert_eq!(served.ask("/nonsense", false, false, None).await.0, 403);
-    served.stop.cancel();
-    served.task.await.unwrap();
-    assert_eq!(served.harness.get("/api/v1/namespaces?watch=true").await.status, 503);
+    assert_eq!(served.end().await.get("/api/v1/namespaces?watch=true").await.status, 503);
 }
 
 #[tokio::test]
