@@ -58,7 +58,6 @@ impl Served {
             builder.with_no_client_auth()
         };
         config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("kubernetes.default.svc").unwrap();
         tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
     }
@@ -209,6 +208,24 @@ async fn a_client_may_not_open_watches_without_end() {
     assert!(open.iter().all(|watch| watch.status() == 200));
     drop(open);
     while watch(&greedy).await.status() != 200 {}
+}
+
+#[tokio::test]
+async fn a_peer_leaves_connections_to_others() {
+    use tokio::io::AsyncReadExt;
+    let served = Served::start(Harness::with(|config, _| config.limits.connections = 4).await).await;
+    // They say nothing, and are waited for.
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(served.address).await.unwrap());
+    }
+    let mut refused = TcpStream::connect(served.address).await.unwrap();
+    assert!(matches!(refused.read(&mut [0]).await, Ok(0) | Err(_)));
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    served.secure(other.connect(served.address).await.unwrap(), false, true).await;
+    let page = served.harness.get("/metrics").await.text();
+    assert!(page.contains("\napiserver_refused_connections_total 1\n"), "{page}");
 }
 
 #[tokio::test]
