@@ -133,7 +133,16 @@ fn left(json: &[u8], kept: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use serde_json::json;
+    use store::embedded::{Embedded, Options};
+    use store::{Entry, Guard, Page, ReadError, Watch, WatchError};
+
     use super::*;
+    use crate::document::Text;
 
     #[test]
     fn an_event_that_is_written_again_expires_later() {
@@ -151,12 +160,77 @@ mod tests {
         assert_eq!((schedule.next(0), schedule.pop()), (None, None));
     }
 
-    #[test]
-    fn a_deletion_that_may_not_have_happened_is_not_the_end() {
-        assert!(is_done(&Err(CommitError::Conflict(None))));
-        for error in [CommitError::Unavailable("why".into()), CommitError::Uncertain("why".into()), CommitError::Overtaken] {
-            assert!(!is_done(&Err(error)));
+    /// A store that can't write, so many times.
+    struct Refusing {
+        inner: Embedded,
+        times: AtomicUsize,
+    }
+
+    impl Store for Refusing {
+        fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(Option<Entry>, Revision), ReadError>> {
+            self.inner.get(key)
         }
+
+        fn range<'a>(&'a self, range: Range<'a>) -> BoxFuture<'a, Result<Page, ReadError>> {
+            self.inner.range(range)
+        }
+
+        fn commit_guarded<'a>(
+            &'a self,
+            key: &'a str,
+            expected: Expected,
+            change: Change,
+            guards: &'a [Guard],
+        ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
+            let refuses = self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |times| times.checked_sub(1)).is_ok();
+            if refuses {
+                return std::future::ready(Err(CommitError::Unavailable("it is not there".into()))).boxed();
+            }
+            self.inner.commit_guarded(key, expected, change, guards)
+        }
+
+        fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, WatchError> {
+            self.inner.watch(prefix, after)
+        }
+
+        fn revision(&self) -> Revision {
+            self.inner.revision()
+        }
+
+        fn is_shared(&self) -> bool {
+            self.inner.is_shared()
+        }
+
+        fn newest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
+            self.inner.newest()
+        }
+
+        fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
+            self.inner.compact(before)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_could_not_be_removed_is_removed_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = Embedded::open(dir.path(), Options::default()).unwrap();
+        let row = registry::find("", "v1", "events").unwrap();
+        let old = json!({"metadata": {"name": "e", "namespace": "a", "creationTimestamp": "2020-01-01T00:00:00Z"}, "involvedObject": {}});
+        let key = keys::object(row, "a", "e");
+        let draft = Text::of(row, &mut *row.codec.from_value(&old).unwrap()).draft("");
+        inner.commit(&key, Expected::Absent, Change::Put(draft)).await.unwrap();
+        let store = Arc::new(Refusing { inner, times: AtomicUsize::new(2) });
+        let kept = Kept { time: Duration::from_secs(3600), count: 10 };
+        let gone = async {
+            while store.get(&key).await.unwrap().0.is_some() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = run(store.clone(), kept, CancellationToken::new()) => unreachable!("nothing closes"),
+            () = gone => {}
+        }
+        assert_eq!(store.times.load(Ordering::SeqCst), 0);
     }
 
     #[test]
