@@ -41,7 +41,17 @@ impl Server {
         let closes = Arc::new(closing.clone().drop_guard());
         let authority = Authority::new(Arc::clone(&store));
         let (metrics, gate) = (Metrics::default(), Gate::new(&config.limits));
-        let shared = Arc::new(Shared { store, config, admission, authenticator, authority, metrics, gate, closing: closing.clone() });
+        let shared = Arc::new(Shared {
+            store,
+            config,
+            admission,
+            authenticator,
+            authority,
+            metrics,
+            gate,
+            peers: Arc::default(),
+            closing: closing.clone(),
+        });
         auth::begin(&shared, closing).await?;
         Ok(Self { service: Service { shared }, _closes: closes })
     }
