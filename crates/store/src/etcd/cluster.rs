@@ -5,17 +5,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::Options;
 use super::call::{CallError, OUT_OF_RANGE};
 use super::channel::{Channel, PATIENCE};
-use super::message::{
-    Condition, KeyValue, Number, Operation, RangeRequest, RangeResponse, TransactionResponse, WatchResponse, compaction, transaction, watch,
-};
+use super::message::{Condition, KeyValue, Number, Operation, RangeRequest, RangeResponse, WatchResponse, compaction, transaction, watch};
 use super::place::{Numbering, Places};
-use super::replica::{Loaded, Replica};
+use super::replica::{Held, Replica};
 use super::turnstile::{Answer, Turnstile};
+use super::{OpenError, Options};
 use crate::{ReadError, Revision};
 
 /// Documents read at a time: even the largest are no more than 300 MB.
@@ -24,8 +22,9 @@ const PAGE: Number = 100;
 const DELAY: Duration = Duration::from_millis(50);
 /// A watch that tells nothing for so long, though there is something to tell, goes on with another member.
 const STALLED: Duration = Duration::from_secs(2);
-/// Between attempts to watch.
+/// Between attempts to watch: doubled after each that fails, up to the second.
 const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a store is reached.
 pub(super) struct Cluster {
@@ -37,6 +36,7 @@ pub(super) struct Cluster {
     options: Options,
     newest: Turnstile,
     barrier: Turnstile,
+    fence: Turnstile,
     stalled: Notify,
 }
 
@@ -80,18 +80,15 @@ impl Cluster {
             options,
             newest: Turnstile::default(),
             barrier: Turnstile::default(),
+            fence: Turnstile::default(),
             stalled: Notify::new(),
         }
-    }
-
-    pub(super) async fn range(&self, request: RangeRequest<'_>) -> Result<RangeResponse, CallError> {
-        Ok(RangeResponse::read(&self.calls.ask("KV/Range", &request.encoded()).await?)?)
     }
 
     /// The newest change, and at least all that was answered before: etcd asks a majority of its members.
     pub(super) async fn newest(&self) -> Answer {
         let charter = self.places.charter();
-        let asked = self.range(RangeRequest { key: &charter, count_only: true, ..RangeRequest::default() });
+        let asked = self.calls.range(RangeRequest { key: &charter, count_only: true, ..RangeRequest::default() });
         let ask = asked.map(|answer| answer.map(|answer| answer.revision).map_err(|error| Arc::from(error.to_string())));
         self.newest.pass(ask).await
     }
@@ -101,10 +98,8 @@ impl Cluster {
         replica.check()?;
         let had = replica.applied();
         let newest = self.numbering.revision(self.newest().await.map_err(ReadError::Unavailable)?);
-        if newest < had {
-            let reason =
-                format!("etcd has gone back from revision {had} to {newest}: was it restored from a backup? Start all servers again");
-            replica.give_up(&reason);
+        if has_gone_back(replica, had, newest) {
+            return replica.check();
         }
         if timeout(DELAY, replica.reached(newest)).await.is_ok() {
             return replica.check();
@@ -130,25 +125,30 @@ impl Cluster {
     }
 
     async fn barrier(&self) -> Answer {
-        let key = self.places.barrier();
-        let message = transaction(&[], &[Operation::Put(&key, b"")], &[]);
-        let ask = async {
-            let answer = self.calls.ask("KV/Txn", &message).await.and_then(|answer| Ok(TransactionResponse::read(&answer)?));
-            answer.map(|answer| answer.revision).map_err(|error| Arc::from(error.to_string()))
-        };
-        self.barrier.pass(ask).await
+        self.barrier.pass(self.touch(self.places.barrier())).await
+    }
+
+    /// Puts up a fence: an attempt that was made when a change before it was the newest is refused from now on.
+    pub(super) async fn fence(&self) -> Answer {
+        self.fence.pass(self.touch(self.places.fence())).await
+    }
+
+    /// Writes a key for the sake of the change that it is.
+    async fn touch(&self, key: String) -> Answer {
+        let answer = self.calls.transact(&transaction(&[], &[Operation::Put(&key, b"")], &[])).await;
+        answer.map(|answer| answer.revision).map_err(|error| Arc::from(error.to_string()))
     }
 
     /// Writes a key where nothing is, and gives what is there then.
     pub(super) async fn put_once(&self, key: &str, value: &[u8]) -> Result<RangeResponse, CallError> {
         let message = transaction(&[(key, Condition::Absent)], &[Operation::Put(key, value)], &[]);
-        self.calls.ask("KV/Txn", &message).await?;
-        self.range(RangeRequest { key, ..RangeRequest::default() }).await
+        self.calls.transact(&message).await?;
+        self.calls.range(RangeRequest { key, ..RangeRequest::default() }).await
     }
 
     /// Reads all documents as of some time ago, as far back as etcd remembers and the history holds.
-    pub(super) async fn load(&self) -> Result<Loaded, LoadError> {
-        let newest = self.range(RangeRequest { key: &self.places.charter(), count_only: true, ..RangeRequest::default() }).await?;
+    pub(super) async fn load(&self) -> Result<Held, LoadError> {
+        let newest = self.calls.range(RangeRequest { key: &self.places.charter(), count_only: true, ..RangeRequest::default() }).await?;
         let mut at = self.oldest(newest.revision).await?;
         loop {
             match self.load_at(at).await {
@@ -161,12 +161,12 @@ impl Cluster {
 
     /// The oldest change, not too long ago, as of which the state can be read.
     async fn oldest(&self, newest: Number) -> Result<Number, LoadError> {
-        let history = Number::try_from(self.options.history_events).unwrap_or(Number::MAX);
+        let history = Number::try_from(self.options.memory.history_events).unwrap_or(Number::MAX);
         let (mut wanted, mut readable) = (newest.saturating_sub(history).max(self.numbering.begin), newest);
         let mut tried = wanted;
         while wanted < readable {
             let request = RangeRequest { key: &self.places.charter(), count_only: true, revision: tried, ..RangeRequest::default() };
-            match self.range(request).await {
+            match self.calls.range(request).await {
                 Ok(_) => readable = tried,
                 Err(CallError::Refused { code: OUT_OF_RANGE, .. }) => wanted = tried + 1,
                 Err(error) => return Err(error.into()),
@@ -176,11 +176,10 @@ impl Cluster {
         Ok(readable)
     }
 
-    async fn load_at(&self, at: Number) -> Result<Loaded, LoadError> {
-        let Options { history_events, history_bytes, .. } = self.options;
-        let mut loaded = Loaded::at(self.numbering.revision(at), history_events, history_bytes);
+    async fn load_at(&self, at: Number) -> Result<Held, LoadError> {
+        let mut loaded = Held::at(self.numbering.revision(at), &self.options.memory);
         self.each_document(at, |found| {
-            loaded.take(&self.places, self.numbering, found).ok_or_else(|| LoadError::Foreign(found.key.clone()))
+            loaded.restore(&self.places, self.numbering, found).ok_or_else(|| LoadError::Foreign(found.key.clone()))
         })
         .await?;
         Ok(loaded)
@@ -196,7 +195,7 @@ impl Cluster {
         let mut begin = begin.to_owned();
         loop {
             let request = RangeRequest { key: &begin, end: &end, limit: PAGE, revision: at, count_only: false };
-            let page = self.range(request).await?;
+            let page = self.calls.range(request).await?;
             page.found.iter().try_for_each(&mut take)?;
             match page.found.last() {
                 // The least key after the last one.
@@ -208,23 +207,29 @@ impl Cluster {
 
     /// Keeps the replica up to date, for ever.
     pub(super) async fn follow(&self, replica: &Replica) {
+        let mut failures = Failures::default();
         loop {
-            match self.follow_once(replica).await {
+            let begun = Instant::now();
+            let ended = self.follow_once(replica).await;
+            if begun.elapsed() > LONGEST_PAUSE {
+                failures = Failures::default();
+            }
+            match ended {
                 Ended::Lost(error) => {
-                    tracing::warn!("the watch of etcd broke; it goes on with the next member: {error}");
+                    failures.tell(format_args!("the watch of etcd broke; it goes on with the next member: {error}"));
                     self.watches.turn().await;
-                    sleep(PAUSE).await;
                 }
                 Ended::Compacted => {
-                    tracing::warn!("etcd has forgotten what came next; all is read again");
+                    failures.tell(format_args!("etcd has forgotten what came next; all is read again"));
                     match self.load().await {
                         Ok(loaded) => replica.restart(loaded),
-                        Err(LoadError::Call(error)) => tracing::warn!("etcd can't be read; trying again: {error}"),
-                        Err(LoadError::Foreign(key)) => return replica.give_up(&foreign(&key)),
+                        Err(LoadError::Call(error)) => failures.tell(format_args!("etcd can't be read; trying again: {error}")),
+                        Err(LoadError::Foreign(key)) => return replica.give_up(&OpenError::Foreign { key }.to_string()),
                     }
                 }
-                Ended::Foreign(key) => return replica.give_up(&foreign(&key)),
+                Ended::Foreign(key) => return replica.give_up(&OpenError::Foreign { key }.to_string()),
             }
+            failures.pause().await;
         }
     }
 
@@ -283,14 +288,46 @@ impl Cluster {
         let mut told = replica.applied();
         loop {
             replica.reached(Revision(told.0 + 1)).await;
-            sleep(self.options.progress_after).await;
+            sleep(self.options.memory.progress_after).await;
             told = replica.applied();
             replica.hub.tell_progress();
         }
     }
 }
 
-/// What to say of a key that holds something else.
-pub(super) fn foreign(key: &str) -> String {
-    format!("{key} in etcd does not hold what Steadfast writes; name a prefix that nobody else uses")
+/// Whether etcd has lost what the replica had. Then nothing can be said of it any more, and the replica is given up.
+pub(super) fn has_gone_back(replica: &Replica, had: Revision, newest: Revision) -> bool {
+    if newest < had {
+        replica.give_up(&format!(
+            "etcd has gone back from revision {had} to {newest}: was it restored from a backup? Start all servers again"
+        ));
+    }
+    newest < had
+}
+
+/// Failures that follow each other closely. The first is told of, and the more there are, the later it is tried again.
+struct Failures {
+    count: u32,
+    pause: Duration,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self { count: 0, pause: PAUSE }
+    }
+}
+
+impl Failures {
+    fn tell(&self, what: std::fmt::Arguments<'_>) {
+        match self.count {
+            0 => tracing::warn!("{what}"),
+            count => tracing::debug!("{what}; {count} failures came before"),
+        }
+    }
+
+    async fn pause(&mut self) {
+        sleep(self.pause).await;
+        self.count = self.count.saturating_add(1);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
 }

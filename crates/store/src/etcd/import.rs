@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::address::Address;
 use super::channel::{Channel, Credentials};
 use super::cluster::Cluster;
-use super::message::{Condition, KeyValue, Operation, RangeRequest, RangeResponse, TransactionResponse, transaction};
+use super::message::{Condition, KeyValue, Operation, RangeRequest, transaction};
 use super::place::{Charter, Numbering, Places};
 use super::replica::entry_of;
 use super::{OpenError, Options, value};
@@ -24,10 +24,7 @@ const BATCH_BYTES: usize = 1 << 20;
 /// What is at the charter's place.
 pub(super) async fn charter(calls: &Channel, places: &Places) -> Result<Option<KeyValue>, OpenError> {
     let key = places.charter();
-    let request = RangeRequest { key: &key, ..RangeRequest::default() };
-    let answer = calls.ask("KV/Range", &request.encoded()).await?;
-    let mut read = RangeResponse::read(&answer).map_err(super::CallError::from)?;
-    Ok(read.found.pop())
+    Ok(calls.range(RangeRequest { key: &key, ..RangeRequest::default() }).await?.found.pop())
 }
 
 /// Writes a snapshot to where nothing is, and reads it back. `tell` is told how many entries are written.
@@ -62,17 +59,14 @@ async fn claim(calls: &Channel, places: &Places) -> Result<(), OpenError> {
     let (data, data_end) = places.data();
     let json = Charter::incomplete().to_json();
     let then = [Operation::DeleteAll(data, &data_end), Operation::Put(&key, &json)];
-    let answer = calls.ask("KV/Txn", &transaction(&[(&key, condition)], &then, &[Operation::Get(&key)])).await?;
-    let answer = TransactionResponse::read(&answer).map_err(super::CallError::from)?;
+    let answer = calls.transact(&transaction(&[(&key, condition)], &then, &[Operation::Get(&key)])).await?;
     // Where the first answer was lost, the second attempt finds what the first has written.
     let is_ours = answer.found.is_some_and(|found| found.value == json);
     if answer.succeeded || is_ours { Ok(()) } else { Err(OpenError::NotEmpty { place: begin.to_owned() }) }
 }
 
 async fn is_empty(calls: &Channel, begin: &str, end: &str) -> Result<bool, OpenError> {
-    let request = RangeRequest { key: begin, end, limit: 1, ..RangeRequest::default() };
-    let answer = calls.ask("KV/Range", &request.encoded()).await?;
-    Ok(RangeResponse::read(&answer).map_err(super::CallError::from)?.found.is_empty())
+    Ok(calls.range(RangeRequest { key: begin, end, limit: 1, ..RangeRequest::default() }).await?.found.is_empty())
 }
 
 /// Parts of the entries that fit into one request each.
@@ -95,14 +89,14 @@ fn batches(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
 async fn write(calls: &Channel, places: &Places, batch: &[Entry]) -> Result<(), OpenError> {
     let values: Vec<_> = batch.iter().map(|entry| (places.document(&entry.key), value::encode_fixed(&entry.document))).collect();
     let puts: Vec<_> = values.iter().map(|(key, value)| Operation::Put(key, value)).collect();
-    calls.ask("KV/Txn", &transaction(&[], &puts, &[])).await?;
+    calls.transact(&transaction(&[], &puts, &[])).await?;
     Ok(())
 }
 
 /// Reads all that was written.
 async fn verify(cluster: &Cluster, snapshot: &Snapshot) -> Result<(), OpenError> {
     let charter = cluster.places.charter();
-    let newest = cluster.range(RangeRequest { key: &charter, count_only: true, ..RangeRequest::default() }).await?.revision;
+    let newest = cluster.calls.range(RangeRequest { key: &charter, count_only: true, ..RangeRequest::default() }).await?.revision;
     let mut entries = Vec::new();
     let mut strange = false;
     cluster
@@ -123,7 +117,7 @@ async fn complete(cluster: &Cluster, snapshot: &Snapshot, incomplete: KeyValue) 
     let (key, json) = (cluster.places.charter(), Charter::migrated(snapshot.revision).to_json());
     let condition = Condition::ChangedAt(incomplete.changed);
     let message = transaction(&[(&key, condition)], &[Operation::Put(&key, &json)], &[Operation::Get(&key)]);
-    let answer = TransactionResponse::read(&cluster.calls.ask("KV/Txn", &message).await?).map_err(super::CallError::from)?;
+    let answer = cluster.calls.transact(&message).await?;
     let is_ours = answer.found.is_some_and(|found| found.value == json);
     if answer.succeeded || is_ours { Ok(()) } else { Err(OpenError::NotEmpty { place: key }) }
 }

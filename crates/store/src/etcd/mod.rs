@@ -35,40 +35,25 @@ use bytes::Bytes;
 use call::CallError;
 use channel::{Channel, Credentials, CredentialsError};
 use cluster::{Cluster, LoadError};
-use commit::{Commit, Ids, Wish};
+use commit::{Attempts, Ids};
 pub use import::import;
 use message::RangeRequest;
 use place::{Charter, Numbering, Places};
 use replica::Replica;
 
-use crate::{
-    Change, CommitError, Entry, Event, Expected, Guard, Page, Range, ReadError, Revision, Store, Watch, WatchError, within_limits,
-};
+use crate::{Commit, CommitError, Entry, Event, Memory, Page, Range, ReadError, Revision, Store, Watch, WatchError, within_limits};
 
 /// How much a store keeps in memory, and in etcd.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Events kept for watches that resume and for ranges in the past.
-    pub history_events: usize,
-    /// The memory those events may take, in bytes, roughly.
-    pub history_bytes: usize,
-    /// Events a watcher may fall behind.
-    pub watch_backlog: usize,
-    /// How long after a commit the watchers that it didn't concern are told of progress.
-    pub progress_after: Duration,
+    pub memory: Memory,
     /// How old what etcd remembers may become before it is told to forget.
     pub compact_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            history_events: 65_536,
-            history_bytes: 64 << 20,
-            watch_backlog: 4096,
-            progress_after: Duration::from_secs(1),
-            compact_after: Duration::from_secs(300),
-        }
+        Self { memory: Memory::default(), compact_after: Duration::from_secs(300) }
     }
 }
 
@@ -127,7 +112,7 @@ impl Etcd {
         let places = Places::new(&address.prefix);
         let numbering = found(&calls, &places).await?;
         let cluster = Arc::new(Cluster::new(calls, watches, places, numbering, options.clone()));
-        let replica = Arc::new(Replica::new(cluster.load().await?, options.watch_backlog));
+        let replica = Arc::new(Replica::new(cluster.load().await?, options.memory.watch_backlog));
         let etcd = Self { _tasks: tasks(&cluster, &replica), cluster, replica, ids: Ids::default() };
         etcd.cluster.catch_up(&etcd.replica).await.map_err(|error| OpenError::Unreachable(error.to_string()))?;
         Ok(etcd)
@@ -142,7 +127,7 @@ impl Etcd {
     /// What they hold, if there is anything yet.
     pub async fn agreed(&self, name: &str) -> Result<Option<Bytes>, OpenError> {
         let key = self.cluster.places.agreed(name);
-        let there = self.cluster.range(RangeRequest { key: &key, ..RangeRequest::default() }).await?.found.pop();
+        let there = self.cluster.calls.range(RangeRequest { key: &key, ..RangeRequest::default() }).await?.found.pop();
         Ok(there.map(|there| there.value))
     }
 
@@ -181,7 +166,7 @@ async fn found(calls: &Channel, places: &Places) -> Result<Numbering, OpenError>
                 &[message::Operation::Put(&key, &Charter::new().to_json())],
                 &[],
             );
-            calls.ask("KV/Txn", &message).await?;
+            calls.transact(&message).await?;
             // Another server may have been first.
             import::charter(calls, places).await?.ok_or_else(|| OpenError::Foreign { key: key.clone() })?
         }
@@ -215,19 +200,13 @@ impl Store for Etcd {
         .boxed()
     }
 
-    fn commit_guarded<'a>(
-        &'a self,
-        key: &'a str,
-        expected: Expected,
-        change: Change,
-        guards: &'a [Guard],
-    ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
+    fn commit_guarded<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
         async move {
-            within_limits(key, &change)?;
+            within_limits(&commit)?;
             self.replica.check().map_err(|error| CommitError::Unavailable(error.to_string().into()))?;
-            let wish = Wish { key, expected, change: &change, guards, id: self.ids.next() };
-            match Commit::new(&self.cluster, &self.replica, wish) {
-                Some(commit) => commit.run().await,
+            let key = commit.key;
+            match Attempts::new(&self.cluster, &self.replica, commit, self.ids.next()) {
+                Some(attempts) => attempts.run().await,
                 None => self.conflict(key).await,
             }
         }
