@@ -129,19 +129,32 @@ impl Cluster {
         std::fs::remove_dir_all(self.folder.path().join(number.to_string())).expect("it has data");
     }
 
-    /// Starts a member that was killed, with the data it has.
+    /// Starts a member that was killed, with the data it has. While it was down, somebody may have been given one of its ports for a moment.
     pub fn restart(&mut self, number: usize) {
-        self.spawn(number);
-        assert!(self.serves(number), "{}", std::fs::read_to_string(self.log(number)).unwrap_or_default());
+        let started = (0..TRIES).any(|tried| {
+            std::thread::sleep(Duration::from_millis(500) * u32::from(tried > 0));
+            self.spawn(number);
+            let serves = self.serves(number);
+            if !serves {
+                self.end(number);
+            }
+            serves
+        });
+        assert!(started, "{}", std::fs::read_to_string(self.log(number)).unwrap_or_default());
+    }
+
+    /// Ends a member, if it runs.
+    fn end(&mut self, number: usize) {
+        if let Some(mut process) = self.members[number].process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for process in self.members.iter_mut().filter_map(|member| member.process.as_mut()) {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        (0..self.members.len()).for_each(|number| self.end(number));
     }
 }
 
