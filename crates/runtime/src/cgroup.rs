@@ -6,8 +6,8 @@
 //! <parent>/<pod>/<container>  limits of a container, its processes
 //! ```
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -80,12 +80,12 @@ pub(crate) struct Cgroups {
 }
 
 impl Cgroups {
-    /// Moves this process out of the server's group in the trees that supervisors kill by.
+    /// Moves this process, which has one thread, out of the server's group in the trees that supervisors kill by.
     pub(crate) fn join_shims(&self) -> io::Result<()> {
         for mount in self.shim_trees() {
             let directory = mount.join(&self.parent).join(SHIMS);
             fs::create_dir_all(&directory)?;
-            fs::write(directory.join("cgroup.procs"), "0")?;
+            enter(&directory)?;
         }
         Ok(())
     }
@@ -183,9 +183,9 @@ impl Group {
         settings::ALLOWED_DEVICES.iter().try_for_each(|rule| fs::write(directory.join("devices.allow"), rule))
     }
 
-    /// Moves this process into the group.
+    /// Moves this process, which has one thread, into the group.
     pub(crate) fn join(&self) -> io::Result<()> {
-        self.directories().try_for_each(|directory| fs::write(directory.join("cgroup.procs"), "0"))
+        self.directories().try_for_each(|directory| enter(&directory))
     }
 
     /// The group's directory for each mount, with the directory's name below `/sys/fs/cgroup`; the unified tree has an empty name.
@@ -218,6 +218,16 @@ impl Group {
     /// Removes the group and the groups below it. Fails while a process is in them.
     pub(crate) fn remove(&self) -> io::Result<()> {
         self.directories().try_for_each(|directory| remove_tree(&directory))
+    }
+}
+
+/// Moves this process, which has one thread, into a group. In version 1 by the file for threads: to move a whole process the kernel
+/// waits until no process of the machine forks, for milliseconds; a thread that moves itself waits for nobody.
+fn enter(directory: &Path) -> io::Result<()> {
+    let opened = OpenOptions::new().write(true).open(directory.join("tasks"));
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::write(directory.join("cgroup.procs"), "0"),
+        tasks => tasks?.write_all(b"0"),
     }
 }
 
