@@ -47,7 +47,6 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     raise_open_files();
     let mut stop = Stop::new()?;
     let record = record(&up)?;
-    instance.write_record(&record)?;
     let chosen = Controller::ALL.into_iter().filter(|controller| !disabled.contains(controller)).collect();
     let started = start(&up, &instance, &record, chosen).await?;
     println!("ready in {} ms", begin.elapsed().as_millis());
@@ -90,8 +89,10 @@ impl Started {
 async fn start(up: &Up, instance: &Instance, record: &Record, chosen: Vec<Controller>) -> Result<Started, Failure> {
     let shutdown = CancellationToken::new();
     // A server that is refused here has not touched the machine.
-    let Backing { store, certificates, is_shared } = backing::open(up, instance, record).await?;
-    let network = match record.simulated {
+    let Backing { store, certificates } = backing::open(up, instance, record).await?;
+    instance.write_record(record)?;
+    let is_shared = store.is_shared();
+    let network = match record.without_node {
         true => None,
         false => Some(PodNetwork::open(instance.network(up.pod_cidr, up.service_cidr)).await?),
     };
@@ -146,10 +147,17 @@ fn record(up: &Up) -> Result<Record, Failure> {
             host.to_string_lossy().to_lowercase()
         }
     };
-    let simulated = up.simulated_nodes > 0 || up.no_node;
     let place = up.kubeconfig.clone().map_or_else(kubeconfig::of_user, Ok)?;
     let kubeconfig = Some(std::path::absolute(&place).unwrap_or(place));
-    Ok(Record { node_name, pod_cidr: up.pod_cidr, service_cidr: up.service_cidr, listen: up.listen.to_string(), simulated, kubeconfig })
+    Ok(Record {
+        node_name,
+        pod_cidr: up.pod_cidr,
+        service_cidr: up.service_cidr,
+        listen: up.listen.to_string(),
+        without_node: up.simulated_nodes > 0 || up.no_node,
+        store: Some(up.store.kind()),
+        kubeconfig,
+    })
 }
 
 async fn server(up: &Up, store: Arc<dyn Store>, certificates: &Certificates, dialer: NodeDialer) -> Result<Server, Failure> {

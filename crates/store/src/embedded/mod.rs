@@ -33,7 +33,7 @@ use futures::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 
-pub use self::import::import;
+pub use self::import::{Import, import};
 use self::inbox::{Inbox, Request};
 use crate::memory::Hub;
 use crate::{Commit, CommitError, Entry, Event, Memory, Page, Range, ReadError, Revision, Store, Watch, WatchError, within_limits};
@@ -66,6 +66,8 @@ pub enum OpenError {
     Missing { dir: PathBuf, after: Revision },
     #[error("{} holds something already; migrate into a directory that is empty or absent", .0.display())]
     NotEmpty(PathBuf),
+    #[error("what was written to {} does not read back as it was", .0.display())]
+    Differs(PathBuf),
     #[error("cannot {doing} {}", .path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
 }

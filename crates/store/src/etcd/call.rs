@@ -41,8 +41,11 @@ pub(super) const OUT_OF_RANGE: u32 = 11;
 const UNAUTHENTICATED: u32 = 16;
 /// What is said of a token that a restarted member does not know, and of one from before users or roles were changed.
 const STALE_TOKEN: [&str; 2] = ["auth token", "auth store is old"];
+const UNAVAILABLE: u32 = 14;
+/// What a member says, before it does anything, that sees no majority.
+const NO_LEADER: &str = "etcdserver: no leader";
 /// Those that don't say whether it was done: cancelled, unknown, deadline exceeded, aborted, internal, unavailable.
-const UNCLEAR: [u32; 6] = [1, 2, 4, 10, 13, 14];
+const UNCLEAR: [u32; 6] = [1, 2, 4, 10, 13, UNAVAILABLE];
 
 impl CallError {
     /// What a status means.
@@ -50,6 +53,7 @@ impl CallError {
         match code {
             UNAUTHENTICATED => Self::Unsent(message),
             INVALID_ARGUMENT if STALE_TOKEN.iter().any(|told| message.contains(told)) => Self::Unsent(message),
+            UNAVAILABLE if message == NO_LEADER => Self::Unsent(message),
             code if UNCLEAR.contains(&code) => Self::Lost(message),
             code => Self::Refused { code, message },
         }
@@ -106,6 +110,8 @@ impl Body for Outgoing {
 pub(super) struct Answers {
     body: Incoming,
     buffer: BytesMut,
+    /// How many bytes have come.
+    came: usize,
     /// How the call ended, once it has.
     ended: Option<Result<(), CallError>>,
 }
@@ -117,7 +123,7 @@ impl Answers {
             http::StatusCode::OK => status(&head.headers),
             other => Some(Err(CallError::Lost(format!("it answers with HTTP status {other}")))),
         };
-        Self { body, buffer: BytesMut::new(), ended }
+        Self { body, buffer: BytesMut::new(), came: 0, ended }
     }
 
     /// The next message; `None` at a good end.
@@ -131,6 +137,11 @@ impl Answers {
             }
             self.read().await?;
         }
+    }
+
+    /// How many bytes have come: a large message may take its time.
+    pub(super) fn came(&self) -> usize {
+        self.came
     }
 
     /// The only message, once the call has ended well. A large one may take its time, as long as it never stops for `silence`.
@@ -159,7 +170,10 @@ impl Answers {
 
     fn take(&mut self, frame: Frame<Bytes>) {
         match frame.into_data() {
-            Ok(data) => self.buffer.extend_from_slice(&data),
+            Ok(data) => {
+                self.came += data.len();
+                self.buffer.extend_from_slice(&data);
+            }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
                     self.ended = status(&trailers);
@@ -195,12 +209,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_that_is_no_longer_good_was_not_let_in() {
+    fn who_was_not_let_in_may_ask_again() {
         for (code, told) in
             [(16, "invalid auth token"), (3, "etcdserver: invalid auth token"), (3, "etcdserver: revision of auth store is old")]
         {
             assert!(matches!(CallError::of_status(code, told.to_owned()), CallError::Unsent(_)), "{told}");
         }
+        assert!(matches!(CallError::of_status(14, "etcdserver: no leader".to_owned()), CallError::Unsent(_)));
+        assert!(matches!(CallError::of_status(14, "etcdserver: request timed out".to_owned()), CallError::Lost(_)));
         let refused = CallError::of_status(3, "etcdserver: request is too large".to_owned());
         assert!(matches!(refused, CallError::Refused { code: INVALID_ARGUMENT, .. }));
     }

@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::address::Address;
 use super::call::{Answers, CallError, Outgoing};
-use super::message::{self, RangeRequest, RangeResponse, TransactionResponse};
+use super::message::{self, Condition, KeyValue, Number, Operation, RangeRequest, RangeResponse, TransactionResponse, transaction};
 
 /// How long a member may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(2);
@@ -145,6 +145,22 @@ impl Channel {
     /// Makes a transaction that may be made again.
     pub(super) async fn transact(&self, transaction: &[u8]) -> Result<TransactionResponse, CallError> {
         Ok(TransactionResponse::read(&self.ask("KV/Txn", transaction).await?)?)
+    }
+
+    /// Reads one key.
+    pub(super) async fn get(&self, key: &str) -> Result<Option<KeyValue>, CallError> {
+        Ok(self.range(RangeRequest { key, ..RangeRequest::default() }).await?.found.pop())
+    }
+
+    /// The newest change of all, as a majority of the members confirms, to someone who may read this key.
+    pub(super) async fn newest(&self, key: &str) -> Result<Number, CallError> {
+        Ok(self.range(RangeRequest { key, count_only: true, ..RangeRequest::default() }).await?.revision)
+    }
+
+    /// Writes a key where nothing is, and gives what is there then.
+    pub(super) async fn put_once(&self, key: &str, value: &[u8]) -> Result<Option<KeyValue>, CallError> {
+        self.transact(&transaction(&[(key, Condition::Absent)], &[Operation::Put(key, value)], &[])).await?;
+        self.get(key).await
     }
 
     /// Makes a call to one member. When that fails, the next call goes to another.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::call::{CallError, OUT_OF_RANGE};
+use super::call::{Answers, CallError, OUT_OF_RANGE};
 use super::channel::{Channel, PATIENCE};
-use super::message::{Condition, KeyValue, Number, Operation, RangeRequest, RangeResponse, WatchResponse, compaction, transaction, watch};
+use super::message::{KeyValue, Number, Operation, RangeRequest, WatchResponse, compaction, transaction, watch};
 use super::place::{Numbering, Places};
 use super::replica::{Held, Replica};
 use super::turnstile::{Answer, Turnstile};
@@ -62,6 +63,8 @@ enum Ended {
     Lost(CallError),
     /// A key holds something else.
     Foreign(String),
+    /// What was told before is not so any more, and the replica has been given up.
+    GoneBack,
 }
 
 impl From<CallError> for Ended {
@@ -88,13 +91,19 @@ impl Cluster {
     /// The newest change, and at least all that was answered before: etcd asks a majority of its members.
     pub(super) async fn newest(&self) -> Answer {
         let charter = self.places.charter();
-        let asked = self.calls.range(RangeRequest { key: &charter, count_only: true, ..RangeRequest::default() });
-        let ask = asked.map(|answer| answer.map(|answer| answer.revision).map_err(|error| Arc::from(error.to_string())));
-        self.newest.pass(ask).await
+        self.newest.pass(self.calls.newest(&charter).map(|answer| answer.map_err(|error| Arc::from(error.to_string())))).await
     }
 
     /// Waits until the replica has all that was answered before.
     pub(super) async fn catch_up(&self, replica: &Replica) -> Result<(), ReadError> {
+        let late = || ReadError::Unavailable(format!("etcd does not answer within {} s", PATIENCE.as_secs()).into());
+        match timeout(PATIENCE, self.try_catch_up(replica)).await {
+            Ok(caught_up) => caught_up,
+            Err(_) => replica.check().and_then(|()| Err(late())),
+        }
+    }
+
+    async fn try_catch_up(&self, replica: &Replica) -> Result<(), ReadError> {
         replica.check()?;
         let had = replica.applied();
         let newest = self.numbering.revision(self.newest().await.map_err(ReadError::Unavailable)?);
@@ -106,8 +115,7 @@ impl Cluster {
         }
         // Something of ours, after whatever others have written, must be told by the watch.
         let barrier = self.numbering.revision(self.barrier().await.map_err(ReadError::Unavailable)?);
-        let late = |_| ReadError::Unavailable(format!("the watch of etcd has not come to revision {newest} in time").into());
-        timeout(PATIENCE, self.come(replica, barrier)).await.map_err(late)?;
+        self.come(replica, barrier).await;
         replica.check()
     }
 
@@ -139,21 +147,14 @@ impl Cluster {
         answer.map(|answer| answer.revision).map_err(|error| Arc::from(error.to_string()))
     }
 
-    /// Writes a key where nothing is, and gives what is there then.
-    pub(super) async fn put_once(&self, key: &str, value: &[u8]) -> Result<RangeResponse, CallError> {
-        let message = transaction(&[(key, Condition::Absent)], &[Operation::Put(key, value)], &[]);
-        self.calls.transact(&message).await?;
-        self.calls.range(RangeRequest { key, ..RangeRequest::default() }).await
-    }
-
     /// Reads all documents as of some time ago, as far back as etcd remembers and the history holds.
     pub(super) async fn load(&self) -> Result<Held, LoadError> {
-        let newest = self.calls.range(RangeRequest { key: &self.places.charter(), count_only: true, ..RangeRequest::default() }).await?;
-        let mut at = self.oldest(newest.revision).await?;
+        let newest = self.calls.newest(&self.places.charter()).await?;
+        let mut at = self.oldest(newest).await?;
         loop {
             match self.load_at(at).await {
                 // Forgotten meanwhile.
-                Err(LoadError::Call(CallError::Refused { code: OUT_OF_RANGE, .. })) if at < newest.revision => at = newest.revision,
+                Err(LoadError::Call(CallError::Refused { code: OUT_OF_RANGE, .. })) if at < newest => at = newest,
                 loaded => return loaded,
             }
         }
@@ -209,12 +210,7 @@ impl Cluster {
     pub(super) async fn follow(&self, replica: &Replica) {
         let mut failures = Failures::default();
         loop {
-            let begun = Instant::now();
-            let ended = self.follow_once(replica).await;
-            if begun.elapsed() > LONGEST_PAUSE {
-                failures = Failures::default();
-            }
-            match ended {
+            match self.watch(replica, &mut failures).await {
                 Ended::Lost(error) => {
                     failures.tell(format_args!("the watch of etcd broke; it goes on with the next member: {error}"));
                     self.watches.turn().await;
@@ -228,37 +224,72 @@ impl Cluster {
                     }
                 }
                 Ended::Foreign(key) => return replica.give_up(&OpenError::Foreign { key }.to_string()),
+                Ended::GoneBack => return,
             }
             failures.pause().await;
         }
     }
 
-    async fn follow_once(&self, replica: &Replica) -> Ended {
-        match self.watch(replica).await {
-            Ok(never) => match never {},
-            Err(ended) => ended,
+    /// Watches for as long as it goes well.
+    async fn watch(&self, replica: &Replica, failures: &mut Failures) -> Ended {
+        let mut answers = match self.begin_watch(replica).await {
+            Ok(answers) => answers,
+            Err(ended) => return ended,
+        };
+        let begun = Instant::now();
+        let ended = self.take_all(replica, &mut answers).await;
+        if begun.elapsed() > LONGEST_PAUSE {
+            *failures = Failures::default();
+        }
+        ended
+    }
+
+    /// Asks for what comes after what the replica has; an etcd that had to start again may not have that any more.
+    async fn begin_watch(&self, replica: &Replica) -> Result<Answers, Ended> {
+        let had = replica.applied();
+        let newest = self.newest().await.map_err(|error| CallError::Lost(error.to_string()))?;
+        if has_gone_back(replica, had, self.numbering.revision(newest)) {
+            return Err(Ended::GoneBack);
+        }
+        let (begin, end) = self.places.all();
+        let from = self.numbering.known(replica.applied()) + 1;
+        Ok(self.watches.stream("Watch/Watch", &watch(begin, &end, from)).await?)
+    }
+
+    async fn take_all(&self, replica: &Replica, answers: &mut Answers) -> Ended {
+        let mut heard = 0;
+        loop {
+            let message = tokio::select! {
+                message = answers.next() => message,
+                () = self.stalled.notified() => {
+                    if answers.came() == heard {
+                        return CallError::Lost("it tells nothing though there is something".to_owned()).into();
+                    }
+                    heard = answers.came();
+                    continue;
+                }
+            };
+            heard = answers.came();
+            let taken = match message {
+                Ok(Some(message)) => self.take(replica, &message),
+                Ok(None) => Err(CallError::Lost("the watch ended".to_owned()).into()),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(ended) = taken {
+                return ended;
+            }
         }
     }
 
-    async fn watch(&self, replica: &Replica) -> Result<std::convert::Infallible, Ended> {
-        let (begin, end) = self.places.all();
-        let from = self.numbering.known(replica.applied()) + 1;
-        let mut answers = self.watches.stream("Watch/Watch", &watch(begin, &end, from)).await?;
-        loop {
-            let broke_off = || CallError::Lost("the watch ended".to_owned());
-            let message = tokio::select! {
-                message = answers.next() => message?.ok_or_else(broke_off)?,
-                () = self.stalled.notified() => return Err(CallError::Lost("it tells nothing though there is something".to_owned()).into()),
-            };
-            let told = WatchResponse::read(&message).map_err(CallError::from)?;
-            if told.compacted > 0 {
-                return Err(Ended::Compacted);
-            }
-            if let Some(reason) = told.cancelled {
-                return Err(CallError::Lost(reason).into());
-            }
-            replica.take(&self.places, self.numbering, &told.events).map_err(Ended::Foreign)?;
+    fn take(&self, replica: &Replica, message: &Bytes) -> Result<(), Ended> {
+        let told = WatchResponse::read(message).map_err(CallError::from)?;
+        if told.compacted > 0 {
+            return Err(Ended::Compacted);
         }
+        if let Some(reason) = told.cancelled {
+            return Err(CallError::Lost(reason).into());
+        }
+        replica.take(&self.places, self.numbering, &told.events).map_err(Ended::Foreign)
     }
 
     /// Forgets, every so often, what was longer ago than that.

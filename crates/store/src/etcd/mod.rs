@@ -36,8 +36,7 @@ use call::CallError;
 use channel::{Channel, Credentials, CredentialsError};
 use cluster::{Cluster, LoadError};
 use commit::{Attempts, Ids};
-pub use import::import;
-use message::RangeRequest;
+pub use import::{Import, import};
 use place::{Charter, Numbering, Places};
 use replica::Replica;
 
@@ -120,15 +119,13 @@ impl Etcd {
 
     /// What all servers of the store hold for one thing: what the first of them proposed.
     pub async fn agree(&self, name: &str, proposal: &[u8]) -> Result<Bytes, OpenError> {
-        let there = self.cluster.put_once(&self.cluster.places.agreed(name), proposal).await?.found.pop();
+        let there = self.cluster.calls.put_once(&self.cluster.places.agreed(name), proposal).await?;
         there.map(|there| there.value).ok_or_else(|| OpenError::Foreign { key: name.to_owned() })
     }
 
     /// What they hold, if there is anything yet.
     pub async fn agreed(&self, name: &str) -> Result<Option<Bytes>, OpenError> {
-        let key = self.cluster.places.agreed(name);
-        let there = self.cluster.calls.range(RangeRequest { key: &key, ..RangeRequest::default() }).await?.found.pop();
-        Ok(there.map(|there| there.value))
+        Ok(self.cluster.calls.get(&self.cluster.places.agreed(name)).await?.map(|there| there.value))
     }
 
     async fn conflict<T>(&self, key: &str) -> Result<T, CommitError> {
@@ -158,19 +155,12 @@ fn tasks(cluster: &Arc<Cluster>, replica: &Arc<Replica>) -> JoinSet<()> {
 /// Finds the store, or founds it.
 async fn found(calls: &Channel, places: &Places) -> Result<Numbering, OpenError> {
     let key = places.charter();
-    let there = match import::charter(calls, places).await? {
-        Some(there) => there,
-        None => {
-            let message = message::transaction(
-                &[(&key, message::Condition::Absent)],
-                &[message::Operation::Put(&key, &Charter::new().to_json())],
-                &[],
-            );
-            calls.transact(&message).await?;
-            // Another server may have been first.
-            import::charter(calls, places).await?.ok_or_else(|| OpenError::Foreign { key: key.clone() })?
-        }
+    let there = match calls.get(&key).await? {
+        Some(there) => Some(there),
+        // Another server may be first.
+        None => calls.put_once(&key, &Charter::new().to_json()).await?,
     };
+    let there = there.ok_or_else(|| OpenError::Foreign { key: key.clone() })?;
     let charter = Charter::read(&there.value).ok_or_else(|| OpenError::Version { place: key.clone() })?;
     if charter.incomplete {
         return Err(OpenError::Incomplete { place: key });

@@ -126,7 +126,7 @@ async fn pair(folder: &std::path::Path, cluster: &Cluster) -> (Arc<dyn Store>, A
     let address = cluster.address("same").parse().expect("an address");
     let snapshot = Snapshot::of(&model).await.expect("readable");
     model.compact(snapshot.revision).await.expect("the newest is known");
-    import(&address, &snapshot, &mut |_| {}).await.expect("the place is empty");
+    import(&address, &snapshot, &mut |_| {}).await.expect("the place is empty").complete().await.expect("nobody else is there");
     (Arc::new(model), Arc::new(Etcd::open(&address, options()).await.expect("the store opens")))
 }
 

@@ -1,18 +1,15 @@
 //! Members that die, lines that break, and others who write to the same etcd.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use etcd_fixture::Cluster;
-use store::etcd::{Address, Etcd};
-use store::{Change, CommitError, Draft, Event, Expected, Range, Revision, Store, WatchError, WatchMessage};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use store::etcd::Etcd;
+use store::{Change, CommitError, Draft, Event, Expected, MAX_DOCUMENT, Range, Revision, Store, WatchError, WatchMessage};
 
+use super::line::{Line, Mode};
 use super::{open, options};
 
 fn put(number: u64) -> Change {
@@ -355,14 +352,43 @@ async fn a_commit_that_may_have_been_missed_is_not_told_as_a_conflict() {
 async fn large_documents_may_take_their_time_over_a_slow_line() {
     let cluster = Cluster::start(1);
     let (line, other) = (Line::to(&cluster).await, open(&cluster).await);
-    for key in ["a", "b"] {
-        let change = Change::Put(Draft::new("x".repeat(5 << 19), 0));
-        other.commit(key, Expected::Absent, change).await.expect("nothing is there");
-    }
+    let large = || Change::Put(Draft::new("x".repeat(MAX_DOCUMENT - 100), 0));
+    other.commit("a", Expected::Absent, large()).await.expect("nothing is there");
+    let second = other.commit("b", Expected::Absent, large()).await.expect("nothing is there");
+    // So that both are read at once, and not told one after the other.
+    other.compact(second.revision).await.expect("the revision is known");
     line.be(Mode::Slow);
     let store = line.open_store().await;
-    line.be(Mode::Open);
     assert_eq!(store.range(Range::default()).await.expect("readable").entries.len(), 2);
+    // And so that a watch does not seem to stand still while it tells of one.
+    let third = other.commit("c", Expected::Absent, large()).await.expect("nothing is there");
+    assert_eq!(store.get("c").await.expect("readable").0.map(|entry| entry.revision), Some(third.revision));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchers_are_let_go_when_etcd_has_gone_back_though_nobody_asks_anything() {
+    let mut cluster = Cluster::start(1);
+    let store = open(&cluster).await;
+    for number in 0..5 {
+        store.commit(&format!("k/{number}"), Expected::Absent, put(number)).await.expect("it is as expected");
+    }
+    let mut watch = store.watch("", store.revision()).expect("the present is not compacted");
+    tokio::task::block_in_place(|| {
+        cluster.kill(0);
+        cluster.lose_data(0);
+        cluster.restart(0);
+    });
+    let ended = async {
+        loop {
+            match watch.next().await {
+                Ok(WatchMessage::Progress(_)) => {}
+                Ok(WatchMessage::Event(event)) => panic!("{event:?} did not happen"),
+                Err(error) => break error,
+            }
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("no hang");
+    assert!(matches!(ended, WatchError::Closed), "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -380,126 +406,10 @@ async fn a_commit_notices_that_etcd_has_gone_back() {
     // Founds a store: the next commit has the number that one of the others had.
     let _other = open(&cluster).await;
     let outcome = store.commit("k/9", Expected::Absent, put(9)).await;
-    assert!(matches!(outcome, Err(CommitError::Uncertain(_))), "{outcome:?}");
+    // Whichever is first to notice: the commit, or the watch.
+    assert!(matches!(outcome, Err(CommitError::Uncertain(_) | CommitError::Unavailable(_))), "{outcome:?}");
     let refused = store.get("k/0").await.expect_err("refused").to_string();
     assert!(refused.contains("gone back"), "{refused}");
-}
-
-/// What a line does with what it carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Open,
-    /// Nobody gets through.
-    Closed,
-    /// What the member says is lost.
-    Mute,
-    /// What is said to the member is kept back when the line breaks, until it is let go.
-    Late,
-    /// What the member says comes at about a megabyte a second.
-    Slow,
-}
-
-/// A line to a member that can break.
-struct Line {
-    address: Address,
-    /// Every change breaks all connections.
-    cuts: watch::Sender<u64>,
-    mode: watch::Sender<Mode>,
-    late: Arc<Late>,
-}
-
-/// What was said over a line that has broken since.
-struct Late {
-    kept: AtomicU64,
-    delivered: AtomicU64,
-    let_go: Semaphore,
-}
-
-impl Line {
-    async fn to(cluster: &Cluster) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let own = listener.local_addr().expect("an address");
-        let member: SocketAddr = cluster.endpoints().parse().expect("one member");
-        let (cuts, mode, late) = (
-            watch::Sender::new(0),
-            watch::Sender::new(Mode::Open),
-            Arc::new(Late { kept: AtomicU64::new(0), delivered: AtomicU64::new(0), let_go: Semaphore::new(0) }),
-        );
-        let (cut, told, keep) = (cuts.subscribe(), mode.subscribe(), Arc::clone(&late));
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                if *told.borrow() != Mode::Closed {
-                    tokio::spawn(connect(near, member, cut.clone(), told.clone(), Arc::clone(&keep)));
-                }
-            }
-        });
-        Self { address: format!("etcd://{own}/test").parse().expect("an address"), cuts, mode, late }
-    }
-
-    async fn open_store(&self) -> Etcd {
-        Etcd::open(&self.address, options()).await.expect("the store opens")
-    }
-
-    fn cut(&self) {
-        self.cuts.send_modify(|cuts| *cuts += 1);
-    }
-
-    fn be(&self, mode: Mode) {
-        self.mode.send_replace(mode);
-    }
-
-    fn close(&self) {
-        self.be(Mode::Closed);
-        self.cut();
-    }
-
-    /// As good as new, after whatever was on its way is lost.
-    fn renew(&self) {
-        self.be(Mode::Open);
-        self.cut();
-    }
-}
-
-async fn connect(near: TcpStream, member: SocketAddr, mut cut: watch::Receiver<u64>, mode: watch::Receiver<Mode>, late: Arc<Late>) {
-    cut.mark_unchanged();
-    let Ok(far) = TcpStream::connect(member).await else { return };
-    let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.into_split(), far.into_split());
-    let (mut kept, mut buffer, mut back) = (Vec::new(), vec![0; 1 << 14], vec![0; 1 << 14]);
-    let there = async {
-        while let Ok(length @ 1..) = near_in.read(&mut buffer).await {
-            if !kept.is_empty() || *mode.borrow() == Mode::Late {
-                kept.extend_from_slice(&buffer[..length]);
-                late.kept.fetch_add(length as u64, Ordering::SeqCst);
-            } else if far_out.write_all(&buffer[..length]).await.is_err() {
-                return;
-            }
-        }
-    };
-    let back = async {
-        while let Ok(length @ 1..) = far_in.read(&mut back).await {
-            let told = *mode.borrow();
-            if told == Mode::Slow {
-                tokio::time::sleep(Duration::from_millis(15)).await;
-            }
-            if told != Mode::Mute && near_out.write_all(&back[..length]).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = there => {}
-        () = back => {}
-        _ = cut.changed() => {}
-    }
-    drop((near_in, near_out));
-    if !kept.is_empty() {
-        let _let_go = late.let_go.acquire().await;
-        far_out.write_all(&kept).await.expect("the member still listens");
-        // Until it has nothing more to say to that.
-        let mut answer = [0; 4096];
-        while let Ok(Ok(1..)) = tokio::time::timeout(Duration::from_millis(500), far_in.read(&mut answer)).await {}
-        late.delivered.fetch_add(kept.len() as u64, Ordering::SeqCst);
-    }
 }
 
 /// Waits for something that comes, a hang excepted.

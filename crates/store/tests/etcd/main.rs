@@ -9,6 +9,7 @@ use store::{Memory, Store};
 
 mod differential;
 mod failures;
+mod line;
 mod secured;
 mod transfer;
 
