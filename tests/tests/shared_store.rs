@@ -235,7 +235,8 @@ fn a_cluster_moves_to_etcd_and_back_and_its_clients_go_on() {
     // What is left in the data directory is stale from now on.
     let again = migrate(&cluster, "embedded", &store).expect_err("the state is in etcd");
     assert!(again.contains("state is in the etcd store"), "{again}");
-    let stale = cluster.steadfast(&["up", "--simulated-nodes", "2", "--listen", &cluster.address().to_string()]);
+    let (listen, kubeconfig) = (cluster.address().to_string(), cluster.kubeconfig().display().to_string());
+    let stale = cluster.steadfast(&["up", "--simulated-nodes", "2", "--listen", &listen, "--kubeconfig", &kubeconfig]);
     let told = String::from_utf8_lossy(&stale.stderr).into_owned();
     assert!(!stale.status.success() && told.contains("start with --store etcd://"), "{told}");
     cluster.set_arguments(&["--simulated-nodes", "2", "--store", &store, "--lease-duration", "2"]);
