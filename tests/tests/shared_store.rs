@@ -202,6 +202,30 @@ fn servers_together_keep_to_quotas_and_give_each_service_an_address_of_its_own()
     assert_eq!((listed.len(), addresses.len()), (41, 41));
 }
 
+#[test]
+fn each_server_is_published_for_as_long_as_it_is_there() {
+    let etcd = etcd_fixture::Cluster::start(1);
+    let mut servers = [server(&etcd), server(&etcd)];
+    let ports_of = |list: &Value| -> BTreeSet<u64> {
+        let ports = list.as_array().into_iter().flatten().filter_map(|one| one["ports"][0]["port"].as_u64());
+        ports.collect()
+    };
+    let published = |servers: &[Cluster]| {
+        let endpoints = servers[0].call("GET", "/api/v1/namespaces/default/endpoints/kubernetes", &Value::Null);
+        let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io/service-name=kubernetes";
+        [ports_of(&endpoints["subsets"]), ports_of(&servers[0].call("GET", slices, &Value::Null)["items"])]
+    };
+    let [first, second] = [&servers[0], &servers[1]].map(|server| u64::from(server.address().port()));
+    let (one, both) = (BTreeSet::from([first]), BTreeSet::from([first, second]));
+    until("both are published", || published(&servers) == [both.clone(), both.clone()]);
+    servers[1].kill();
+    until("the one that was killed is not", || published(&servers) == [one.clone(), one.clone()]);
+    servers[1].up();
+    until("it is again", || published(&servers) == [both.clone(), both.clone()]);
+    assert!(servers[1].terminate());
+    until("the one that was ended is not", || published(&servers) == [one.clone(), one.clone()]);
+}
+
 /// Names and resource versions of all ConfigMaps and pods.
 fn versions(cluster: &Cluster) -> Vec<(String, u64)> {
     let listed = [MAPS, PODS, "/api/v1/namespaces"].map(|path| cluster.call("GET", path, &Value::Null));
