@@ -26,8 +26,8 @@ const STORED: usize = 10_000;
 const STORED_WATCHERS: usize = 100;
 const WATCHERS: usize = 1_000;
 const WRITES: usize = 50;
-/// How long the server may take to settle before its memory is measured.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long the server may take to settle before its memory is measured: views let go of what nobody looks at within ten seconds.
+const SETTLE: Duration = Duration::from_secs(15);
 
 pub async fn measure(report: &mut Report) -> Result<(), Failure> {
     let instance = Instance::start(&["--simulated-nodes", "1"]).await?;

@@ -175,6 +175,12 @@ fn ports_are_forwarded_through_channels_too() {
     assert!(error[0] == 3 && String::from_utf8_lossy(&error).contains("error forwarding port 9"), "{error:?}");
     socket.say(b"\0echo this");
     assert_eq!(socket.hear(), b"\0echo this");
+    // The port ends the connection; so ends all, and a client that does not answer is not waited for.
+    let mut socket = Socket::open(&cluster, "/api/v1/namespaces/default/pods/tools/portforward?ports=8080");
+    socket.say(b"\0GET /absent HTTP/1.0\r\n\r\n");
+    let mut heard = Vec::new();
+    socket.connection.read_to_end(&mut heard).expect("the server closes");
+    assert!(heard.windows(3).any(|window| window == b"404") && heard.ends_with(&[0x88, 2, 3, 232]), "{heard:?}");
 }
 
 #[test]
@@ -435,9 +441,24 @@ metadata: {name: nowhere}
 spec:
   nodeSelector: {no: where}
   containers: [{name: main, image: "busybox:1"}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: leaves}
+spec:
+  terminationGracePeriodSeconds: 600
+  containers:
+    - {name: ends, image: "busybox:1", command: [sh, -c, "trap exit TERM; echo up; while :; do sleep 0.1; done"]}
+    - {name: stays, image: "busybox:1", command: [sh, -c, "trap '' TERM; echo up; while :; do sleep 0.1; done"]}
 "#,
     );
     cluster.until("it is assigned", || cluster.get(&["pod", "waits"])["spec"]["nodeName"] == "node-a");
+    let log = |container| cluster.kubectl_command(&["logs", "leaves", "-c", container]).output().expect("kubectl runs").stdout;
+    cluster.until("both have set their traps", || log("ends") == b"up\n" && log("stays") == b"up\n");
+    cluster.kubectl(&["delete", "pod", "leaves", "--wait=false"]);
+    let is_over = |status: &serde_json::Value| status["name"] == "ends" && !status["state"]["terminated"].is_null();
+    let statuses = || cluster.get(&["pod", "leaves"])["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
+    cluster.until("one of its containers has ended", || statuses().iter().any(is_over));
     for way in WAYS {
         let fails = |arguments: &[&str]| {
             let output = run(&cluster, way, arguments, b"");
@@ -447,5 +468,9 @@ spec:
         assert!(fails(&["exec", "waits", "--", "true"]).contains("unable to upgrade connection: container not found (\"main\")"));
         assert!(fails(&["exec", "nowhere", "--", "true"]).contains("pod nowhere does not have a host assigned"));
         assert!(fails(&["exec", "waits", "-c", "other", "--", "true"]).contains("container other is not valid for pod waits"));
+        let ended = fails(&["exec", "leaves", "-c", "ends", "--", "true"]);
+        assert!(ended.contains("unable to upgrade connection: container not found (\"ends\")"), "{ended}");
+        let there = run(&cluster, way, &["exec", "leaves", "-c", "stays", "--", "echo", "there"], b"");
+        assert_eq!(there.stdout, b"there\n", "{way:?}: {}", said(&there));
     }
 }

@@ -7,6 +7,7 @@ use kinds::{Object, Resource, managed_fields};
 use store::{Draft, Revision};
 
 use crate::error::ApiError;
+use crate::watching::LINE;
 use crate::{random, views};
 
 /// Stands where the resource version belongs while an object is encoded. Nobody outside ever sees it, so no client can put
@@ -50,7 +51,7 @@ impl Text {
     /// What is committed, with an account of who owns what; an empty one is left out.
     pub fn draft(&self, managed: &str) -> Draft {
         let (json, added) = managed_fields::join(&self.json, managed);
-        Draft::new(json, self.gap + added)
+        Draft::new(json, self.gap + added).framed(LINE)
     }
 }
 

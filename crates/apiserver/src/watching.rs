@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use kinds::Resource;
 use serde_json::json;
-use store::{Document, Entry, Event, Revision, Watch, WatchError, WatchMessage};
+use store::{Document, Entry, Event, Frame, Revision, Watch, WatchError, WatchMessage};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,9 @@ use crate::verbs::Begin;
 const SHORTEST: Duration = Duration::from_secs(1800);
 /// Initial events are sent in pieces of about this size, in bytes.
 const PIECE: usize = 64 << 10;
+
+/// An event in JSON, around the object.
+pub const LINE: Frame = Frame { added: r#"{"type":"ADDED","object":"#, modified: r#"{"type":"MODIFIED","object":"#, end: "}\n" };
 
 /// What is watched, and how it is told.
 pub struct Subject {
@@ -291,5 +294,17 @@ pub fn failure(error: &WatchError) -> ApiError {
     match error {
         WatchError::Compacted { wanted, oldest } => ApiError::Expired { message: format!("too old resource version: {wanted} ({oldest})") },
         WatchError::TooSlow { .. } | WatchError::Closed => ApiError::Unavailable { message: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_commit_comes_with_is_what_would_be_encoded() {
+        for (kind, head) in [("ADDED", LINE.added), ("MODIFIED", LINE.modified)] {
+            assert_eq!(framed(kind, b"{}"), format!("{head}{{}}{}", LINE.end));
+        }
     }
 }

@@ -7,6 +7,7 @@ use kinds::{ObjectKey, managed_fields};
 use kube::Resource;
 
 use crate::Watched;
+use crate::held::Held;
 use crate::source::Sink;
 use crate::view::Shared;
 
@@ -18,12 +19,28 @@ pub(crate) struct Feed<K> {
     shared: Arc<Shared<K>>,
     decode: Decode<K>,
     /// The list that is being received. The view doesn't change, nor its revision, before the list is whole.
-    listed: BTreeMap<ObjectKey, Arc<K>>,
+    listed: BTreeMap<ObjectKey, Arc<Held<K>>>,
+    /// The newest revision in it.
+    revision: u64,
+}
+
+/// What the server told of one object.
+struct Told<K> {
+    key: ObjectKey,
+    revision: u64,
+    held: Arc<Held<K>>,
 }
 
 impl<K: Watched> Feed<K> {
     pub(crate) fn new(shared: Arc<Shared<K>>, decode: Decode<K>) -> Self {
-        Self { shared, decode, listed: BTreeMap::new() }
+        Self { shared, decode, listed: BTreeMap::new(), revision: 0 }
+    }
+
+    /// Nobody here asks who owns which field; a server keeps that when an object is written back without it.
+    fn read(&self, text: &str) -> Result<Told<K>, serde_json::Error> {
+        let (text, _) = managed_fields::split(text);
+        let object = (self.decode)(&text)?;
+        Ok(Told { key: key_of(&object), revision: revision_of(&object), held: Arc::new(Held::new(&text, object)) })
     }
 }
 
@@ -31,38 +48,35 @@ impl<K: Watched> Sink for Feed<K> {
     fn begin_list(&mut self) {
         self.shared.begin_list();
         self.listed.clear();
+        self.revision = 0;
     }
 
     fn listed(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        let object = (self.decode)(object)?;
-        self.listed.insert(key_of(&object), Arc::new(object));
+        let Told { key, revision, held } = self.read(object)?;
+        self.revision = self.revision.max(revision);
+        self.listed.insert(key, held);
         Ok(())
     }
 
     fn end_list(&mut self) {
-        let listed = std::mem::take(&mut self.listed);
-        let revision = listed.values().map(|object| revision_of(&**object)).max().unwrap_or(0);
-        self.shared.take_over(listed, revision);
+        self.shared.take_over(std::mem::take(&mut self.listed), self.revision);
     }
 
     fn changed(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        let object = (self.decode)(object)?;
-        let revision = revision_of(&object);
-        self.shared.put(key_of(&object), Some(Arc::new(object)), revision);
+        let Told { key, revision, held } = self.read(object)?;
+        self.shared.put(key, Some(held), revision);
         Ok(())
     }
 
     fn deleted(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        let object = (self.decode)(object)?;
-        self.shared.put(key_of(&object), None, revision_of(&object));
+        let Told { key, revision, .. } = self.read(object)?;
+        self.shared.put(key, None, revision);
         Ok(())
     }
 }
 
-/// From bytes, as the API server reads objects: so the program has one decoder per kind. Nobody here asks who owns which field;
-/// a server keeps that when an object is written back without it.
+/// From bytes, as the API server reads objects: so the program has one decoder per kind.
 pub(crate) fn decode<K: Watched>(object: &str) -> Result<K, serde_json::Error> {
-    let (object, _) = managed_fields::split(object);
     let mut object: K = serde_json::from_slice(object.as_bytes())?;
     object.meta_mut().managed_fields = None;
     Ok(object)

@@ -5,6 +5,8 @@
 //! * What is read is a state the server had; it only moves forward. A list is taken over as a whole.
 //! * A [`Subscription`] tells of every object that changed. Changes of one object that were not fetched yet are told as one,
 //!   so what waits is bounded by the number of objects.
+//! * An object that nobody has looked at for some seconds is kept as text, which takes a fraction of the memory, and decoded again
+//!   for whoever looks.
 //!
 //! # Caveats
 //! * The view lags the server. Who has just written waits with [`Informer::caught_up`], or after a deletion with
@@ -12,11 +14,11 @@
 
 mod api;
 mod feed;
+mod held;
 mod retry;
 pub mod source;
 mod view;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -27,8 +29,10 @@ use serde::de::DeserializeOwned;
 pub use api::Api;
 pub use feed::Decode;
 use feed::Feed;
+use held::Held;
 use source::Source;
-use view::{Inbox, Shared, locked};
+pub use view::when_memory_comes_free;
+use view::{Inbox, Seen, Shared, View, locked};
 
 /// A kind that can be watched.
 pub trait Watched: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
@@ -89,9 +93,10 @@ impl<K: Watched> Informer<K> {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start_at(client: Client, source: Source, decode: Decode<K>) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(decode));
         let mut feed = Feed::new(shared.clone(), decode);
-        let task = tokio::spawn(async move { source.feed(&client, &mut feed).await });
+        let resting = shared.clone();
+        let task = tokio::spawn(async move { tokio::join!(source.feed(&client, &mut feed), resting.rest()) });
         Self { shared, _watching: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 
@@ -101,7 +106,7 @@ impl<K: Watched> Informer<K> {
     /// Outside a tokio runtime.
     pub fn idle() -> Self {
         let task = tokio::spawn(std::future::ready(()));
-        Self { shared: Arc::new(Shared::default()), _watching: Arc::new(AbortOnDrop(task.abort_handle())) }
+        Self { shared: Arc::new(Shared::new(feed::decode)), _watching: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 
     /// Waits until the first list is complete.
@@ -136,39 +141,41 @@ impl<K: Watched> Informer<K> {
 
     /// One object.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
-        self.shared.view().objects.get(key).cloned()
+        let held = self.shared.view().objects.get(key).cloned();
+        self.shared.one(held)
     }
 
     /// All objects, in the order of their keys.
     pub fn list(&self) -> Vec<Arc<K>> {
-        self.shared.view().objects.values().cloned().collect()
+        self.select(|view| view.objects.values().cloned().collect())
     }
 
     /// All objects of one namespace, in the order of their names.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
-        let first = ObjectKey::new(namespace, "");
-        let view = self.shared.view();
-        view.objects.range(first..).take_while(|(key, _)| key.namespace == namespace).map(|(_, object)| object.clone()).collect()
+        self.with_prefix(namespace, "")
     }
 
     /// All objects of one namespace whose names begin with this text, in the order of their names.
     pub fn with_prefix(&self, namespace: &str, prefix: &str) -> Vec<Arc<K>> {
         let first = ObjectKey::new(namespace, prefix);
-        let view = self.shared.view();
         let begins = |key: &ObjectKey| key.namespace == namespace && key.name.starts_with(prefix);
-        view.objects.range(first..).take_while(|(key, _)| begins(key)).map(|(_, object)| object.clone()).collect()
+        self.select(|view| view.objects.range(first..).take_while(|(key, _)| begins(key)).map(|(_, held)| held.clone()).collect())
     }
 
     /// All objects whose controlling owner has this uid, in the order of their keys.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<K>> {
-        self.shared.view().controlled_by(Some(uid))
+        self.select(|view| view.controlled_by(Some(uid)))
     }
 
     /// All objects of one namespace that have no controlling owner, in the order of their names.
     pub fn orphans(&self, namespace: &str) -> Vec<Arc<K>> {
-        let mut orphans = self.shared.view().controlled_by(None);
-        orphans.retain(|object| object.meta().namespace.as_deref() == Some(namespace));
-        orphans
+        self.select(|view| view.orphans(namespace))
+    }
+
+    /// Some objects of one state. They are decoded when the view is free again for its feed.
+    fn select(&self, choose: impl FnOnce(&View<K>) -> Vec<Arc<Held<K>>>) -> Vec<Arc<K>> {
+        let held = choose(&self.shared.view());
+        self.shared.decoded(held)
     }
 
     /// A new subscription, which begins with every object there is.
@@ -189,13 +196,12 @@ impl<K> Subscription<K> {
         }
     }
 
-    fn against_view(&self, seen: BTreeMap<ObjectKey, Option<Arc<K>>>) -> Vec<Change<K>> {
+    fn against_view(&self, seen: Seen<K>) -> Vec<Change<K>> {
         let view = self.shared.view();
-        let change = |(key, old)| {
-            let new = view.objects.get(&key).cloned();
-            Change { key, old, new }
-        };
-        seen.into_iter().map(change).collect()
+        let pairs: Vec<_> = seen.into_iter().map(|(key, old)| (view.objects.get(&key).cloned(), key, old)).collect();
+        drop(view);
+        let change = |(new, key, old)| Change { key, old: self.shared.one(old), new: self.shared.one(new) };
+        pairs.into_iter().map(change).collect()
     }
 }
 

@@ -182,6 +182,27 @@ async fn a_write_that_left_no_trace_is_seen_with_the_next_list() {
 }
 
 #[tokio::test]
+async fn objects_that_nobody_looks_at_rest_as_text_and_are_told_of_as_before() {
+    let server = Server::default();
+    server.list(5, vec![map("a", 3, None), map("b", 5, Some("u1"))]);
+    let informer = started(&server).await;
+    let mut subscription = informer.subscribe();
+    subscription.changes().await;
+    let held = informer.get(&key("a"));
+    assert!(informer.shared.rest_once().await, "what was just looked at stays");
+    assert!(informer.shared.rest_once().await, "what somebody has stays");
+    assert!(Arc::ptr_eq(&held.unwrap(), &informer.get(&key("a")).unwrap()));
+
+    informer.shared.rest_once().await;
+    assert!(!informer.shared.rest_once().await);
+    server.send("MODIFIED", map("a", 6, None)).await;
+    informer.caught_up("6").await;
+    assert_eq!(told(&subscription.changes().await), ["a 3>6"]);
+    assert_eq!(names(&informer.owned_by("u1")), ["b"]);
+    assert!(informer.shared.rest_once().await, "what was looked at is there again");
+}
+
+#[tokio::test]
 async fn one_can_wait_for_an_object_to_go() {
     let server = Server::default();
     server.list(5, vec![map("a", 3, None)]);

@@ -20,14 +20,8 @@ pub fn split(object: &str) -> (Cow<'_, str>, &str) {
 /// Where an account belongs in an object's text; `None` in a text without metadata. Templates inside have metadata as well,
 /// and may come first.
 fn place(object: &str) -> Option<usize> {
-    let mut walk = Walk::default();
-    for (at, byte) in object.bytes().enumerate() {
-        if byte == b'"' && walk.depth == 1 && !walk.quoted && object[at..].starts_with(METADATA) {
-            return Some(at + METADATA.len());
-        }
-        walk.step(byte);
-    }
-    None
+    let found = Marks::of(object).find(|mark| mark.depth == 1 && mark.byte == b'"' && object[mark.at..].starts_with(METADATA));
+    Some(found?.at + METADATA.len())
 }
 
 /// The object with an account, and how many bytes came in; both unchanged if the account is empty.
@@ -43,32 +37,55 @@ pub fn join(object: &str, account: &str) -> (String, usize) {
 
 /// Where a list that begins a JSON text ends.
 fn list_end(text: &str) -> usize {
-    let mut walk = Walk::default();
-    let end = text.bytes().position(|byte| {
-        walk.step(byte);
-        walk.depth == 0
-    });
-    end.map_or(text.len(), |end| end + 1)
+    Marks::of(text).find(|mark| mark.depth == 0).map_or(text.len(), |mark| mark.at + 1)
 }
 
-/// How deep in a JSON text one is.
-#[derive(Default)]
-struct Walk {
+/// A byte of a JSON text that gives it its shape: where an object or a list begins or ends, or a quoted text begins.
+struct Mark {
+    at: usize,
+    byte: u8,
+    /// How deep in objects and lists one is behind it.
     depth: usize,
-    quoted: bool,
-    escaped: bool,
 }
 
-impl Walk {
-    fn step(&mut self, byte: u8) {
-        match byte {
-            _ if self.escaped => self.escaped = false,
-            b'\\' if self.quoted => self.escaped = true,
-            b'"' => self.quoted = !self.quoted,
-            b'[' | b'{' if !self.quoted => self.depth += 1,
-            b']' | b'}' if !self.quoted => self.depth = self.depth.saturating_sub(1),
-            _ => {}
+/// The marks of a text, in order. What is quoted is skipped.
+struct Marks<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Marks<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { bytes: text.as_bytes(), at: 0, depth: 0 }
+    }
+
+    /// Where the quoted text ends whose first byte, after the quote, is here.
+    fn end_of_quoted(&self, mut at: usize) -> usize {
+        while let Some(found) = self.bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+            at += found + 1;
+            if self.bytes[at - 1] == b'"' {
+                return at;
+            }
+            at += 1;
         }
+        self.bytes.len()
+    }
+}
+
+impl Iterator for Marks<'_> {
+    type Item = Mark;
+
+    fn next(&mut self) -> Option<Mark> {
+        let is_mark = |byte: &u8| matches!(byte, b'"' | b'[' | b'{' | b']' | b'}');
+        let at = self.at + self.bytes.get(self.at..)?.iter().position(is_mark)?;
+        let byte = self.bytes[at];
+        match byte {
+            b'"' => self.at = self.end_of_quoted(at + 1),
+            b'[' | b'{' => (self.at, self.depth) = (at + 1, self.depth + 1),
+            _ => (self.at, self.depth) = (at + 1, self.depth.saturating_sub(1)),
+        }
+        Some(Mark { at, byte, depth: self.depth })
     }
 }
 

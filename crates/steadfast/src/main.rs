@@ -18,6 +18,7 @@ mod foresee;
 mod images;
 mod instance;
 mod kubeconfig;
+mod memory;
 mod migrate;
 mod output;
 mod roles;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     log_to_standard_error();
+    informer::when_memory_comes_free(memory::give_back);
     match run(arguments) {
         Ok(code) => code,
         Err(failure) => {

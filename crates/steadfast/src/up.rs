@@ -13,6 +13,7 @@ use controllers::namespaces;
 use controllers::rights::{self, MANAGER};
 use controllers::roster::{Controller, Parts};
 use network::PodNetwork;
+use nix::sys::socket::{setsockopt, sockopt};
 use node::simulated;
 use plan::servers::served;
 use store::Store;
@@ -33,6 +34,8 @@ use crate::worker::{self, Line, Setting, Worker};
 
 /// Where tokens of service accounts come from, and whom they are for.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// After so many seconds of silence a client is asked whether it is there, every so many seconds, so many times.
+const KEEP_ALIVE: (u32, u32, u32) = (30, 15, 4);
 /// The group that may do everything.
 const MASTERS: &str = "system:masters";
 
@@ -234,7 +237,21 @@ async fn serve(
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|source| Failure::Listen { address, source })
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        keep_alive(&listener)?;
+        Ok(listener)
+    };
+    bound.await.map_err(|source| Failure::Listen { address, source })
+}
+
+/// A client whose machine is gone is noticed, also where nothing is said for long: in the streams of terminals, ports and logs.
+/// Connections have what their listener has.
+fn keep_alive(listener: &TcpListener) -> std::io::Result<()> {
+    setsockopt(listener, sockopt::KeepAlive, &true)?;
+    setsockopt(listener, sockopt::TcpKeepIdle, &KEEP_ALIVE.0)?;
+    setsockopt(listener, sockopt::TcpKeepInterval, &KEEP_ALIVE.1)?;
+    Ok(setsockopt(listener, sockopt::TcpKeepCount, &KEEP_ALIVE.2)?)
 }
 
 fn write_kubeconfig(up: &Up, certificates: &Certificates) -> Result<(), Failure> {
@@ -258,4 +275,21 @@ fn reached_at(up: &Up, gateway: Option<Ipv4Addr>) -> Option<SocketAddrV4> {
     };
     let ip = gateway.or(pretended).or(listened)?;
     Some(SocketAddrV4::new(ip, up.listen.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_that_are_accepted_are_kept_alive() {
+        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+        let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+        let (_client, accepted) = tokio::join!(client, listener.accept());
+        let (connection, _) = accepted.unwrap();
+        assert!(getsockopt(&connection, sockopt::KeepAlive).unwrap());
+        assert_eq!(getsockopt(&connection, sockopt::TcpKeepIdle).unwrap(), KEEP_ALIVE.0);
+    }
 }

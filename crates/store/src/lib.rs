@@ -45,6 +45,17 @@ impl std::fmt::Display for Revision {
 pub struct Draft {
     json: Bytes,
     gap: usize,
+    frame: Option<Frame>,
+}
+
+/// What stands before and behind an object's text where watchers are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Before an object that is new.
+    pub added: &'static str,
+    /// Before one that has changed.
+    pub modified: &'static str,
+    pub end: &'static str,
 }
 
 impl Draft {
@@ -55,17 +66,39 @@ impl Draft {
     pub fn new(json: impl Into<Bytes>, gap: usize) -> Self {
         let json = json.into();
         assert!(gap <= json.len(), "the gap {gap} is beyond the text's {} bytes", json.len());
-        Self { json, gap }
+        Self { json, gap, frame: None }
+    }
+
+    /// The same draft; a store that can writes its text and [`Event::frame`] at once, so that both take the memory of one.
+    pub fn framed(self, frame: Frame) -> Self {
+        Self { frame: Some(frame), ..self }
     }
 
     /// The text with the revision written into the gap.
     pub fn at(&self, revision: Revision) -> Document {
+        self.between("", revision, "").0
+    }
+
+    /// The text as it is committed, and the frame around it.
+    pub(crate) fn committed(&self, revision: Revision, is_new: bool) -> (Document, Option<Bytes>) {
+        let Some(frame) = self.frame else { return (self.at(revision), None) };
+        let (document, text) = self.between(if is_new { frame.added } else { frame.modified }, revision, frame.end);
+        (document, Some(text))
+    }
+
+    /// The document, and the whole text that it is a part of.
+    fn between(&self, head: &str, revision: Revision, end: &str) -> (Document, Bytes) {
         let digits = revision.to_string();
-        let mut text = BytesMut::with_capacity(self.json.len() + digits.len());
+        let length = self.json.len() + digits.len();
+        let mut text = BytesMut::with_capacity(head.len() + length + end.len());
+        text.extend_from_slice(head.as_bytes());
         text.extend_from_slice(&self.json[..self.gap]);
         text.extend_from_slice(digits.as_bytes());
         text.extend_from_slice(&self.json[self.gap..]);
-        Document { json: text.freeze(), gap: self.gap, digits: digits.len() }
+        text.extend_from_slice(end.as_bytes());
+        let text = text.freeze();
+        let json = text.slice(head.len()..head.len() + length);
+        (Document { json, gap: self.gap, digits: digits.len() }, text)
     }
 }
 
@@ -100,7 +133,7 @@ impl Document {
         let mut json = BytesMut::with_capacity(self.json.len());
         json.extend_from_slice(&self.json[..self.gap]);
         json.extend_from_slice(&self.json[self.gap + self.digits..]);
-        Draft { json: json.freeze(), gap: self.gap }.at(revision)
+        Draft::new(json, self.gap).at(revision)
     }
 }
 
@@ -168,7 +201,7 @@ pub struct Event {
     pub document: Option<Document>,
     /// The document before the commit; `None` when it created the key.
     pub previous: Option<Document>,
-    /// For the server: the event as watchers receive it, encoded by the first who needs it.
+    /// For the server: the event as watchers receive it, encoded by the first who needs it unless the commit came with it.
     pub frame: OnceLock<Bytes>,
     /// The same for watchers who read another encoding.
     pub binary: OnceLock<Bytes>,

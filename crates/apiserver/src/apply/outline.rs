@@ -162,14 +162,12 @@ impl Reader<'_> {
         }
         self.at += 1;
         loop {
-            match *self.bytes.get(self.at)? {
-                b'"' => break,
-                b'\\' => self.at += 2,
-                _ => self.at += 1,
+            self.at += memchr::memchr2(b'"', b'\\', self.bytes.get(self.at..)?)? + 1;
+            if self.bytes[self.at - 1] == b'"' {
+                return Some(());
             }
+            self.at += 1;
         }
-        self.at += 1;
-        Some(())
     }
 
     fn scalar(&mut self) -> Option<()> {

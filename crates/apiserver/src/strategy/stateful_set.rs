@@ -59,6 +59,10 @@ impl Strategy for StatefulSets {
         let mut beyond = extensions::annotations(set, Some(old));
         beyond.extend(extensions::hook(set, Some(old)));
         beyond.extend(extensions::pod_names(set, Some(old)));
+        // What is stored was found valid when it came.
+        if set.spec == old.spec {
+            return beyond;
+        }
         let (spec, old) = (set.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
         let mut errors = validate_spec(&spec);
         if !check::same(&with_mutable_fields_of(spec, &old), &old) {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt;
+use futures::stream::SplitStream;
+use http::Response;
 use hyper::upgrade::Upgraded;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -14,15 +15,14 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 use super::channels::{self, ERROR, STDERR, STDOUT, Said};
-use super::spdy::{Output, Session};
-use super::upgrade::{self, Chosen, Offer, Socket, normal_close};
+use super::spdy::{Input, Output, Session};
+use super::upgrade::{self, Accepted, Chosen, FAREWELL, Offer, Socket};
+use super::{Body, is_true, last_values};
 
 /// Pieces that wait for a slow client; then the process waits.
 const AHEAD: usize = 8;
 /// In which a client must have opened its streams.
 const OPENING: Duration = Duration::from_secs(30);
-/// For a client that no longer reads.
-const FAREWELL: Duration = Duration::from_secs(5);
 /// What is kept of a message about a terminal's size that has not arrived in whole.
 const MAX_SIZE: usize = 1024;
 
@@ -44,6 +44,15 @@ pub(super) struct Wanted {
     pub terminal: bool,
 }
 
+impl Wanted {
+    /// What a query asks for.
+    pub(super) fn of(query: &str) -> Self {
+        let values = last_values(query);
+        let flag = |name: &str| is_true(values.get(name));
+        Self { input: flag("input"), output: flag("output"), error: flag("error"), terminal: flag("tty") }
+    }
+}
+
 /// A client that is there.
 pub(super) struct Client {
     source: Source,
@@ -60,8 +69,8 @@ enum Source {
 /// What comes over SPDY.
 struct Streams {
     session: Session,
-    input: Option<mpsc::Receiver<Bytes>>,
-    sizes: Option<mpsc::Receiver<Bytes>>,
+    input: Option<Input>,
+    sizes: Option<Input>,
     /// The beginning of a size.
     size: Vec<u8>,
 }
@@ -81,13 +90,25 @@ pub(super) struct Outputs {
 }
 
 impl Client {
+    /// Answers a request, and talks beside with the client that comes.
+    pub(super) fn greet<T>(accepted: Accepted, wanted: Wanted, talk: impl FnOnce(Self) -> T + Send + 'static) -> Response<Body>
+    where
+        T: Future<Output = ()> + Send,
+    {
+        accepted.carry_on(async move |upgraded, chosen| {
+            if let Some(client) = Self::meet(upgraded, chosen, wanted).await {
+                talk(client).await;
+            }
+        })
+    }
+
     /// A client whose connection has been taken over; `None` if it does not say what it wants, or is gone.
-    pub(super) async fn meet(upgraded: Upgraded, chosen: Chosen, wanted: Wanted) -> Option<Self> {
+    async fn meet(upgraded: Upgraded, chosen: Chosen, wanted: Wanted) -> Option<Self> {
         match chosen {
             Chosen::WebSocket(_) => {
                 let (sink, stream) = upgrade::websocket(upgraded).await.split();
                 let (sender, receiver) = mpsc::channel(AHEAD);
-                let writer = Some(tokio::spawn(write(sink, receiver)));
+                let writer = Some(tokio::spawn(upgrade::write(sink, receiver)));
                 Some(Self { source: Source::Channels(stream), outlets: Outlets::Channels(sender), writer })
             }
             Chosen::Spdy(protocol) => {
@@ -116,8 +137,26 @@ impl Client {
         }
     }
 
+    /// Waits until nothing can be said to the client any more. Meanwhile, what it says waits.
+    pub(super) async fn gone(&self) {
+        match (&self.source, &self.outlets) {
+            (Source::Streams(streams), _) => streams.session.gone().await,
+            (Source::Channels(_), Outlets::Channels(sender)) => sender.closed().await,
+            (Source::Channels(_), Outlets::Streams(_)) => {}
+        }
+    }
+
+    /// Tells a client that is still there how it ended: its status, or why there is none.
+    pub(super) async fn conclude(self, outcome: Result<Option<Value>, String>) {
+        match outcome {
+            Ok(Some(status)) => self.end(&status).await,
+            Ok(None) => {}
+            Err(message) => self.end(&channels::failure_status(&message)).await,
+        }
+    }
+
     /// Tells how it ended, and lets the client go.
-    pub(super) async fn end(self, status: &Value) {
+    async fn end(self, status: &Value) {
         let Self { source, outlets, writer } = self;
         let farewell = async {
             outlets.end(status).await;
@@ -162,17 +201,6 @@ impl Outlets {
             }
         }
     }
-}
-
-async fn write(mut sink: SplitSink<Socket, Message>, mut messages: mpsc::Receiver<Message>) {
-    while let Some(message) = messages.recv().await {
-        if sink.send(message).await.is_err() {
-            return;
-        }
-    }
-    // It may be closed already.
-    let _ = sink.send(normal_close()).await;
-    let _ = sink.close().await;
 }
 
 impl Streams {
@@ -241,9 +269,9 @@ impl Streams {
 }
 
 /// The next piece of a stream; its end once, and then never anything.
-async fn receive(stream: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+async fn receive(stream: &mut Option<Input>) -> Option<Bytes> {
     let Some(open) = stream else { return std::future::pending().await };
-    let bytes = open.recv().await;
+    let bytes = open.next().await;
     if bytes.is_none() {
         *stream = None;
     }

@@ -1,27 +1,21 @@
 //! `exec`: runs a command in a container for a client.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use k8s_openapi::api::core::v1::Pod;
-use runtime::{ExecSpec, Exit, Runtime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::pipe::Sender;
-use tokio::task::JoinHandle;
+use runtime::{ExecSpec, Runtime};
+use serde_json::Value;
 use tokio::time::timeout;
 
-use super::channels::{self, STDERR, STDOUT, Said};
-use super::client::{self, Client, Outlets, Wanted};
-use super::upgrade::{self, Accepted};
-use super::{Body, RequestError, is_true, last_values, parameters, running};
-use crate::descriptor::{reader, resize, writer};
+use super::channels::{self, Said};
+use super::client::{self, Client, Wanted};
+use super::process::{Input, Pumps};
+use super::{Body, RequestError, parameters, running, upgrade};
 use crate::{Shared, operations};
 
-/// What is read of a process's output at once.
-const CHUNK: usize = 16 << 10;
 /// What a command wrote is carried so long after its end, should a child of it keep the pipes open.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -42,18 +36,12 @@ pub(super) fn serve(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, RequestError> {
     let order = order(shared, pod, container, request.uri().query().unwrap_or_default())?;
-    let Accepted { chosen, upgrade, response } = upgrade::accept(&mut request, client::offer("exec"))?;
-    tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => {
-                if let Some(client) = Client::meet(upgraded, chosen, order.wanted).await {
-                    order.carry_out(client).await;
-                }
-            }
-            Err(error) => tracing::debug!(%error, "an upgrade was not completed"),
-        }
-    });
-    Ok(response)
+    let accepted = upgrade::accept(&mut request, client::offer("exec"))?;
+    let wanted = order.wanted;
+    Ok(Client::greet(accepted, wanted, async move |mut client| {
+        let outcome = order.run(&mut client).await;
+        client.conclude(outcome).await;
+    }))
 }
 
 fn order(shared: &Shared, pod: &Pod, container: &str, query: &str) -> Result<Order, RequestError> {
@@ -62,7 +50,7 @@ fn order(shared: &Shared, pod: &Pod, container: &str, query: &str) -> Result<Ord
         return Err(RequestError::Bad("you must specify at least one command for the container".to_owned()));
     }
     let container_id = running(shared, pod, container)?;
-    let wanted = wanted(query);
+    let wanted = Wanted::of(query);
     Ok(Order {
         runtime: shared.runtime.clone(),
         uid: operations::uid(pod).to_owned(),
@@ -72,36 +60,20 @@ fn order(shared: &Shared, pod: &Pod, container: &str, query: &str) -> Result<Ord
     })
 }
 
-/// Which streams a query asks for.
-pub(super) fn wanted(query: &str) -> Wanted {
-    let values = last_values(query);
-    let flag = |name: &str| is_true(values.get(name));
-    Wanted { input: flag("input"), output: flag("output"), error: flag("error"), terminal: flag("tty") }
-}
-
 impl Order {
-    async fn carry_out(self, mut client: Client) {
-        let status = match self.run(&mut client).await {
-            Ok(Some(exit)) => channels::exit_status(exit.code),
-            Ok(None) => return,
-            Err(message) => channels::failure_status(&message),
-        };
-        client.end(&status).await;
-    }
-
-    /// Runs the command to its end. `None` if the client went away first.
-    async fn run(self, client: &mut Client) -> Result<Option<Exit>, String> {
+    /// Runs the command to its end, and tells how it ended. `None` if the client went away first.
+    async fn run(self, client: &mut Client) -> Result<Option<Value>, String> {
         let started = self.runtime.exec(&self.uid, &self.container_id, self.spec.clone()).await;
         let exec = started.map_err(|error| error.to_string())?;
-        let mut stdin = exec.stdin.map(writer).transpose().map_err(|error| error.to_string())?;
+        let mut input = Input::new(exec.stdin, self.wanted.input)?;
         let mut pumps = Pumps::begin(exec.stdout, exec.stderr, &client.outlets(), self.wanted)?;
         let mut exit = exec.exit;
         tokio::select! {
             exit = &mut exit => {
                 let _late = timeout(DRAIN, pumps.drained()).await;
-                exit.map(Some).map_err(|_| "the command's end was not seen".to_owned())
+                exit.map(|exit| Some(channels::exit_status(exit.code))).map_err(|_| "the command's end was not seen".to_owned())
             }
-            () = feed(client, &mut stdin) => {
+            () = feed(client, &mut input) => {
                 // The client is gone, and nobody else can see the command's end.
                 if let Err(error) = self.runtime.kill_exec(&self.uid, exec.id).await {
                     tracing::debug!(%error, "the command of a client that went away was not ended");
@@ -112,74 +84,13 @@ impl Order {
     }
 }
 
-/// Carries a process's output to a client, as long as this lives.
-pub(super) struct Pumps(Vec<JoinHandle<()>>);
-
-impl Pumps {
-    pub(super) fn begin(stdout: OwnedFd, stderr: Option<OwnedFd>, to: &Outlets, wanted: Wanted) -> Result<Self, String> {
-        let mut pumps = Self(vec![pump(stdout, STDOUT, to.clone(), wanted.output)?]);
-        if let Some(stderr) = stderr {
-            pumps.0.push(pump(stderr, STDERR, to.clone(), wanted.error)?);
-        }
-        Ok(pumps)
-    }
-
-    /// Returns when all output has been carried.
-    pub(super) async fn drained(&mut self) {
-        for pump in &mut self.0 {
-            let _ended = pump.await;
-        }
-        self.0.clear();
-    }
-}
-
-impl Drop for Pumps {
-    fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
-    }
-}
-
-/// Carries output to the client, or away if it is not wanted.
-fn pump(from: OwnedFd, channel: u8, to: Outlets, wanted: bool) -> Result<JoinHandle<()>, String> {
-    let mut from = reader(from).map_err(|error| error.to_string())?;
-    Ok(tokio::spawn(async move {
-        let mut buffer = vec![0; CHUNK];
-        while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            if wanted && !to.send(channel, &buffer[..read]).await {
-                return;
-            }
-        }
-    }))
-}
-
 /// Carries input to a process until the client goes away.
-async fn feed(client: &mut Client, stdin: &mut Option<Sender>) {
+async fn feed(client: &mut Client, input: &mut Input) {
     loop {
-        match client.next().await {
+        match input.next(client).await {
             Said::Farewell => return,
-            Said::InputEnds => *stdin = None,
-            said => hear(said, stdin).await,
+            Said::InputEnds => input.end(),
+            said => input.hear(said),
         }
-    }
-}
-
-/// Does what a client says to a process.
-pub(super) async fn hear(said: Said, stdin: &mut Option<Sender>) {
-    match said {
-        Said::Input(bytes) => {
-            let failed = match stdin {
-                Some(stdin) => stdin.write_all(&bytes).await.is_err(),
-                None => false,
-            };
-            if failed {
-                *stdin = None;
-            }
-        }
-        Said::Resize { width, height } => {
-            if let Some(terminal) = stdin {
-                resize(terminal, width, height);
-            }
-        }
-        Said::InputEnds | Said::Nothing | Said::Farewell => {}
     }
 }

@@ -1,8 +1,9 @@
 //! Reads a log as it grows, across rotation: woken by the kernel, not by a clock.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -20,38 +21,60 @@ const MAX_LINE: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Lines {
     /// Files that come after the current one.
-    next: std::collections::VecDeque<PathBuf>,
+    next: VecDeque<File>,
     current: Option<File>,
     /// Where the newest entries are written.
     live: PathBuf,
     unfinished: Vec<u8>,
+    /// What is still read, in bytes; without a limit, all that comes.
+    left: Option<u64>,
+}
+
+/// Which part of a log is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extent {
+    /// The last so many lines of what is there, and what comes after them.
+    pub tail: Option<u64>,
+    /// What is written from now on counts, too.
+    pub grows: bool,
 }
 
 impl Lines {
-    /// Reads the files (the oldest first, the last is the one that grows) from the last `tail` lines on.
-    pub fn open(files: Vec<PathBuf>, live: &Path, tail: Option<u64>) -> io::Result<Self> {
-        let (first, offset) = match tail {
+    /// Reads the files: the oldest first, the last is the one that grows.
+    pub fn open(paths: Vec<PathBuf>, live: &Path, extent: Extent) -> io::Result<Self> {
+        // All before the tail is looked for: nothing that is written or moved away meanwhile makes it longer or shorter.
+        let mut files = VecDeque::new();
+        for path in paths {
+            if let Some(file) = open_if_exists(&path)? {
+                files.push_back((file.metadata()?.len(), file));
+            }
+        }
+        let (first, offset) = match extent.tail {
             Some(lines) => tail_start(&files, lines)?,
             None => (0, 0),
         };
-        let mut next: std::collections::VecDeque<_> = files.into_iter().skip(first).collect();
-        let mut current = next.pop_front().map(File::open).transpose()?;
+        files.drain(..first);
+        let there = files.iter().map(|(size, _)| size).sum::<u64>() - offset;
+        let mut next: VecDeque<File> = files.into_iter().map(|(_, file)| file).collect();
+        let mut current = next.pop_front();
         if let Some(file) = &mut current {
             file.seek(SeekFrom::Start(offset))?;
         }
-        Ok(Self { next, current, live: live.to_owned(), unfinished: Vec::new() })
+        Ok(Self { next, current, live: live.to_owned(), unfinished: Vec::new(), left: (!extent.grows).then_some(there) })
     }
 
     /// Complete lines that are there now; empty at the end of what was written so far.
     pub fn read(&mut self) -> io::Result<Vec<u8>> {
         let mut chunk = vec![0; CHUNK];
         loop {
+            let wanted = self.left.map_or(CHUNK, |left| CHUNK.min(usize::try_from(left).unwrap_or(CHUNK)));
             let read = match &mut self.current {
-                Some(file) => file.read(&mut chunk)?,
+                Some(file) => file.read(&mut chunk[..wanted])?,
                 None => 0,
             };
+            self.left = self.left.map(|left| left - read as u64);
             if read == 0 {
-                if self.advance()? {
+                if wanted > 0 && self.advance()? {
                     continue;
                 }
                 return Ok(Vec::new());
@@ -68,8 +91,8 @@ impl Lines {
 
     /// Goes on to the next file, if there is one: an older that was listed, or a new one in place of this.
     fn advance(&mut self) -> io::Result<bool> {
-        if let Some(path) = self.next.pop_front() {
-            self.current = open_if_exists(&path)?;
+        if let Some(file) = self.next.pop_front() {
+            self.current = Some(file);
             return Ok(true);
         }
         let Some(live) = open_if_exists(&self.live)? else { return Ok(false) };
@@ -94,35 +117,33 @@ fn open_if_exists(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The file and the offset in it at which the last so many lines begin.
-fn tail_start(files: &[PathBuf], mut lines: u64) -> io::Result<(usize, u64)> {
-    for (index, path) in files.iter().enumerate().rev() {
-        let mut file = File::open(path)?;
-        let mut end = file.metadata()?.len();
+/// The file and the offset in it at which the last so many lines begin, when the files are so large.
+fn tail_start(files: &VecDeque<(u64, File)>, mut lines: u64) -> io::Result<(usize, u64)> {
+    for (index, (size, file)) in files.iter().enumerate().rev() {
         if lines == 0 {
-            return Ok((index, end));
+            return Ok((index, *size));
         }
+        let mut end = *size;
         let mut chunk = vec![0; CHUNK];
-        let mut is_last_byte = true;
+        // What is behind the last line feed is no line yet.
+        let mut has_line = false;
         while end > 0 {
             let start = end.saturating_sub(CHUNK as u64);
             let wanted = usize::try_from(end - start).unwrap_or(CHUNK);
-            file.seek(SeekFrom::Start(start))?;
-            file.read_exact(&mut chunk[..wanted])?;
+            file.read_exact_at(&mut chunk[..wanted], start)?;
             for position in (0..wanted).rev() {
-                // The line feed at the very end ends the last line; each one before begins a line.
-                if chunk[position] == b'\n' && !std::mem::take(&mut is_last_byte) {
+                // The last line feed ends the last line; each one before begins a line.
+                if chunk[position] == b'\n' && std::mem::replace(&mut has_line, true) {
                     lines -= 1;
                     if lines == 0 {
                         return Ok((index, start + position as u64 + 1));
                     }
                 }
-                is_last_byte = false;
             }
             end = start;
         }
         // The first line of a file has no line feed before it.
-        if !is_last_byte {
+        if has_line {
             lines -= 1;
             if lines == 0 {
                 return Ok((index, 0));
@@ -154,8 +175,11 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
 
     use super::*;
+
+    const GROWS: Extent = Extent { tail: None, grows: true };
 
     fn all(lines: &mut Lines) -> String {
         let mut text = Vec::new();
@@ -173,9 +197,8 @@ mod tests {
         let (live, old) = (root.path().join("0.log"), root.path().join("0.log.1"));
         fs::write(&old, "a\nb\n").unwrap();
         fs::write(&live, "c\nd").unwrap();
-        let mut lines = Lines::open(vec![old.clone(), live.clone()], &live, None).unwrap();
+        let mut lines = Lines::open(vec![old.clone(), live.clone()], &live, GROWS).unwrap();
         assert_eq!(all(&mut lines), "a\nb\nc\n");
-        use std::io::Write;
         fs::OpenOptions::new().append(true).open(&live).unwrap().write_all(b"!\n").unwrap();
         assert_eq!(all(&mut lines), "d!\n");
         fs::OpenOptions::new().append(true).open(&live).unwrap().write_all(b"e\n").unwrap();
@@ -190,11 +213,35 @@ mod tests {
         let (live, old) = (root.path().join("0.log"), root.path().join("0.log.1"));
         fs::write(&old, "a\nb\n").unwrap();
         fs::write(&live, "c\nd\n").unwrap();
-        let tail = |count| all(&mut Lines::open(vec![old.clone(), live.clone()], &live, Some(count)).unwrap());
+        let tail =
+            |count| all(&mut Lines::open(vec![old.clone(), live.clone()], &live, Extent { tail: Some(count), grows: true }).unwrap());
         assert_eq!(
             [tail(0), tail(1), tail(2), tail(3), tail(4), tail(9)],
             ["", "d\n", "c\nd\n", "b\nc\nd\n", "a\nb\nc\nd\n", "a\nb\nc\nd\n"]
         );
+    }
+
+    #[test]
+    fn what_is_written_after_the_question_is_not_in_the_answer() {
+        let root = tempfile::tempdir().unwrap();
+        let live = root.path().join("0.log");
+        fs::write(&live, "a\nb\n").unwrap();
+        let open = |tail, grows| Lines::open(vec![live.clone()], &live, Extent { tail, grows }).unwrap();
+        let (mut last, mut whole, mut following) = (open(Some(1), false), open(None, false), open(Some(1), true));
+        fs::OpenOptions::new().append(true).open(&live).unwrap().write_all(b"c\nd\n").unwrap();
+        assert_eq!([&mut last, &mut whole, &mut following].map(all), ["b\n", "a\nb\n", "b\nc\nd\n"]);
+        // Nor is what is written after a rotation.
+        fs::rename(&live, root.path().join("0.log.1")).unwrap();
+        fs::write(&live, "e\n").unwrap();
+        assert_eq!([&mut last, &mut whole, &mut following].map(all), ["", "", "e\n"]);
+    }
+
+    #[test]
+    fn a_line_that_is_not_whole_yet_is_not_the_last() {
+        let root = tempfile::tempdir().unwrap();
+        let live = root.path().join("0.log");
+        fs::write(&live, "a\nb\nhalf").unwrap();
+        assert_eq!(all(&mut Lines::open(vec![live.clone()], &live, Extent { tail: Some(1), grows: false }).unwrap()), "b\n");
     }
 
     #[tokio::test]

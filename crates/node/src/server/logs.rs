@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{mpsc, watch};
 
 use super::cri::Renderer;
-use super::follow::{Lines, Watcher};
+use super::follow::{Extent, Lines, Watcher};
 use super::{Body, RequestError, is_true, last_values};
 use crate::container::specification::container_id;
 use crate::volumes::blocking;
@@ -124,8 +124,8 @@ impl Reader {
         // Before the first look, so that nothing is missed between.
         let mut watcher = if follow { Some(Watcher::new(&directory)?) } else { None };
         let mut renderer = Renderer::new(timestamps, since, limit_bytes);
-        let path = self.path.clone();
-        let mut lines = blocking(move || Lines::open(rotation::files(&path), &path, tail_lines)).await?;
+        let (path, extent) = (self.path.clone(), Extent { tail: tail_lines, grows: follow });
+        let mut lines = blocking(move || Lines::open(rotation::files(&path), &path, extent)).await?;
         loop {
             // Before the look, so that what was written before the end is still read.
             let ended = !self.running.borrow_and_update().contains(&self.id);

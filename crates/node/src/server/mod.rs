@@ -28,6 +28,7 @@ mod follow;
 pub mod fuzz;
 mod logs;
 mod port_forward;
+mod process;
 mod spdy;
 mod upgrade;
 

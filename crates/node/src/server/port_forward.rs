@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
+use futures::stream::SplitStream;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
@@ -22,13 +22,12 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::protocol::Message;
 
-use super::channels;
-use super::spdy::{self, Output, Session, Stream};
-use super::upgrade::{self, Accepted, Chosen, Offer, normal_close};
-use super::{Body, RequestError, parameters};
+use super::spdy::{self, Arrivals, Input, Output, Session, Stream, queue};
+use super::upgrade::{self, Chosen, FAREWELL, Offer, Socket};
+use super::{Body, RequestError, channels, parameters};
 use crate::{Shared, operations};
 
 /// SPDY through a WebSocket.
@@ -42,7 +41,7 @@ const CHUNK: usize = 16 << 10;
 const CONNECT: Duration = Duration::from_secs(30);
 /// Halves of pairs whose other half has not come.
 const MAX_HALVES: usize = 64;
-/// Pieces that wait for a slow client, or for a slow port.
+/// Pieces that wait for a slow client.
 const AHEAD: usize = 8;
 /// Ports of one request over channels: their numbers are bytes, two a port.
 const MAX_PORTS: usize = 64;
@@ -58,19 +57,13 @@ struct Target {
 /// Accepts the upgrade and forwards what comes.
 pub(super) fn serve(shared: &Arc<Shared>, pod: &Pod, mut request: Request<Incoming>) -> Result<Response<Body>, RequestError> {
     let ports = ports(request.uri().query().unwrap_or_default())?;
-    let Accepted { chosen, upgrade, response } = upgrade::accept(&mut request, OFFER)?;
-    if chosen == Chosen::WebSocket(CHANNELS) && ports.is_empty() {
+    let accepted = upgrade::accept(&mut request, OFFER)?;
+    if accepted.chosen == Chosen::WebSocket(CHANNELS) && ports.is_empty() {
         return Err(RequestError::Bad("query parameter \"ports\" is required".to_owned()));
     }
     let (uid, name) = (operations::uid(pod).to_owned(), operations::name(pod).to_owned());
     let target = Target { runtime: shared.runtime.clone(), uid, name };
-    tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => target.forward(upgraded, chosen, ports).await,
-            Err(error) => tracing::debug!(%error, "an upgrade was not completed"),
-        }
-    });
-    Ok(response)
+    Ok(accepted.carry_on(move |upgraded, chosen| target.forward(upgraded, chosen, ports)))
 }
 
 /// Ports are given one by one, or with commas between.
@@ -133,7 +126,7 @@ impl Target {
             return errors.output.refuse().await;
         };
         match self.connect(port).await {
-            Ok(connection) => carry(connection, data.input, &data.output).await,
+            Ok(connection) => carry(connection, data.input, Back::Stream(&data.output)).await,
             Err(message) => drop(errors.output.send(message.as_bytes()).await),
         }
         errors.output.finish().await;
@@ -142,58 +135,38 @@ impl Target {
 
     /// Serves one connection for each port, each with a channel for data and one for errors.
     async fn forward_channels(self, upgraded: Upgraded, ports: &[u16]) {
-        let (mut sink, mut stream) = upgrade::websocket(upgraded).await.split();
-        let (sender, mut receiver) = mpsc::channel(AHEAD);
-        let mut inputs = Vec::new();
+        let (sink, stream) = upgrade::websocket(upgraded).await.split();
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let mut arrivals = Vec::new();
         let mut connections = JoinSet::new();
         for (channel, port) in (0_u8..).step_by(2).zip(ports) {
-            let (input, to_port) = mpsc::channel(AHEAD);
-            inputs.push(input);
-            connections.spawn(self.clone().carry_channel(*port, channel, to_port, sender.clone()));
+            let (arriving, input) = queue();
+            arrivals.push(arriving);
+            connections.spawn(self.clone().carry_channel(*port, channel, input, sender.clone()));
         }
         drop(sender);
-        let writer = crate::Task::start(async move {
-            while let Some(message) = receiver.recv().await {
-                if futures::SinkExt::send(&mut sink, message).await.is_err() {
-                    return;
-                }
-            }
-            let _ = futures::SinkExt::send(&mut sink, normal_close()).await;
-            let _ = futures::SinkExt::close(&mut sink).await;
-        });
+        let writer = crate::Task::start(upgrade::write(sink, receiver));
+        let ended = async {
+            while connections.join_next().await.is_some() {}
+            sleep(FAREWELL).await;
+        };
         // The client's farewell ends all; so does, by the answer to ours, the end of the last connection.
-        while let Some(Ok(message)) = stream.next().await {
-            let Message::Binary(bytes) = message else { continue };
-            let Some((channel, input)) = bytes.split_first() else { continue };
-            if channel % 2 == 0
-                && let Some(to_port) = inputs.get(usize::from(channel / 2))
-            {
-                // A connection that has ended takes nothing more.
-                let _ended = to_port.send(Bytes::copy_from_slice(input)).await;
-            }
+        tokio::select! {
+            () = distribute(stream, &arrivals) => {}
+            () = ended => {}
         }
         drop(writer);
     }
 
-    async fn carry_channel(self, port: u16, channel: u8, input: mpsc::Receiver<Bytes>, to: mpsc::Sender<Message>) {
+    async fn carry_channel(self, port: u16, channel: u8, input: Input, to: mpsc::Sender<Message>) {
+        let (data, errors) = (Back::Channel(channel, &to), Back::Channel(channel + 1, &to));
         // So the client learns which channels are whose.
-        for channel in [channel, channel + 1] {
-            let _gone = to.send(Message::binary(channels::message(channel, &port.to_le_bytes()))).await;
+        for back in [data, errors] {
+            back.send(&port.to_le_bytes()).await;
         }
         match self.connect(port).await {
-            Ok(connection) => {
-                let (from_port, to_port) = connection.into_split();
-                tokio::join!(write(input, to_port), async {
-                    let mut from_port = from_port;
-                    let mut buffer = vec![0; CHUNK];
-                    while let Ok(read @ 1..) = from_port.read(&mut buffer).await {
-                        if to.send(Message::binary(channels::message(channel, &buffer[..read]))).await.is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-            Err(message) => drop(to.send(Message::binary(channels::message(channel + 1, message.as_bytes()))).await),
+            Ok(connection) => carry(connection, input, data).await,
+            Err(message) => drop(errors.send(message.as_bytes()).await),
         }
     }
 
@@ -227,23 +200,61 @@ impl Target {
     }
 }
 
+/// Gives what comes on channels to their ports, until the client goes.
+async fn distribute(mut stream: SplitStream<Socket>, arrivals: &[Arrivals]) {
+    while let Some(Ok(message)) = stream.next().await {
+        let Message::Binary(bytes) = message else { continue };
+        let Some(channel) = bytes.first() else { continue };
+        if channel % 2 == 0
+            && let Some(port) = arrivals.get(usize::from(channel / 2))
+        {
+            // A connection that has ended takes nothing more.
+            let _ended = port.add(bytes.slice(1..)).await;
+        }
+    }
+}
+
+/// Where a port's bytes go.
+#[derive(Clone, Copy)]
+enum Back<'a> {
+    Stream(&'a Output),
+    Channel(u8, &'a mpsc::Sender<Message>),
+}
+
+impl Back<'_> {
+    /// False if nobody wants them any more.
+    async fn send(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Stream(output) => output.send(bytes).await,
+            Self::Channel(channel, to) => to.send(Message::binary(channels::message(channel, bytes))).await.is_ok(),
+        }
+    }
+
+    async fn closed(self) {
+        match self {
+            Self::Stream(output) => output.closed().await,
+            Self::Channel(_, to) => to.closed().await,
+        }
+    }
+}
+
 /// Carries bytes both ways until the port closes, or the client takes its stream back.
-async fn carry(connection: TcpStream, input: mpsc::Receiver<Bytes>, output: &Output) {
+async fn carry(connection: TcpStream, input: Input, back: Back<'_>) {
     let (from_port, to_port) = connection.into_split();
     let sending = async {
         write(input, to_port).await;
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = read(from_port, output) => {}
+        () = read(from_port, back) => {}
         () = sending => {}
-        () = output.closed() => {}
+        () = back.closed() => {}
     }
 }
 
 /// The client's end of input is the port's.
-async fn write(mut input: mpsc::Receiver<Bytes>, mut to_port: OwnedWriteHalf) {
-    while let Some(bytes) = input.recv().await {
+async fn write(mut input: Input, mut to_port: OwnedWriteHalf) {
+    while let Some(bytes) = input.next().await {
         if to_port.write_all(&bytes).await.is_err() {
             return;
         }
@@ -252,10 +263,10 @@ async fn write(mut input: mpsc::Receiver<Bytes>, mut to_port: OwnedWriteHalf) {
     let _ = to_port.shutdown().await;
 }
 
-async fn read(mut from_port: OwnedReadHalf, output: &Output) {
+async fn read(mut from_port: OwnedReadHalf, back: Back<'_>) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(read @ 1..) = from_port.read(&mut buffer).await {
-        if !output.send(&buffer[..read]).await {
+        if !back.send(&buffer[..read]).await {
             return;
         }
     }
@@ -263,7 +274,30 @@ async fn read(mut from_port: OwnedReadHalf, output: &Output) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Both ends of a connection.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_ports_connection_ends_its_channel() {
+        let (connection, mut port) = connected().await;
+        let (to, mut messages) = mpsc::channel(AHEAD);
+        // The client's side stays open.
+        let (_arrivals, input) = queue();
+        port.write_all(b"bye").await.unwrap();
+        drop(port);
+        carry(connection, input, Back::Channel(4, &to)).await;
+        drop(to);
+        assert_eq!(messages.recv().await.unwrap().into_data(), &b"\x04bye"[..]);
+        assert!(messages.recv().await.is_none());
+    }
 
     #[test]
     fn ports_are_given_in_either_way() {

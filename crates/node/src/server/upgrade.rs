@@ -1,10 +1,17 @@
 //! Taking a connection over: as a WebSocket or for SPDY, and what is spoken inside.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::SinkExt;
+use futures::stream::SplitSink;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -17,6 +24,11 @@ use super::{Body, RequestError, whole};
 pub(super) const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 /// A client's message is at most so long.
 const MAX_MESSAGE: usize = 1 << 20;
+
+/// A client to which nothing has been said for so long is asked whether it is there: one that is gone is noticed by that.
+pub(super) const IDLE: Duration = Duration::from_secs(30);
+/// For a client that no longer reads, or that does not answer the end.
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A connection whose messages are frames of a WebSocket.
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -42,6 +54,23 @@ pub(super) struct Accepted {
     pub chosen: Chosen,
     pub upgrade: OnUpgrade,
     pub response: Response<Body>,
+}
+
+impl Accepted {
+    /// The answer. What is to be done with the connection is done beside, once the client has the answer.
+    pub(super) fn carry_on<W>(self, work: impl FnOnce(Upgraded, Chosen) -> W + Send + 'static) -> Response<Body>
+    where
+        W: Future<Output = ()> + Send,
+    {
+        let Self { chosen, upgrade, response } = self;
+        tokio::spawn(async move {
+            match upgrade.await {
+                Ok(upgraded) => work(upgraded, chosen).await,
+                Err(error) => tracing::debug!(%error, "an upgrade was not completed"),
+            }
+        });
+        response
+    }
 }
 
 /// Accepts a request to take the connection over, if both sides have a protocol in common.
@@ -100,6 +129,23 @@ pub(super) async fn websocket(upgraded: Upgraded) -> Socket {
 pub(super) fn session(upgraded: Upgraded) -> Session {
     let (read, write) = tokio::io::split(TokioIo::new(upgraded));
     Session::begin(spdy::Incoming::Plain(Box::new(read)), spdy::Outgoing::Plain(Box::new(write)))
+}
+
+/// Writes messages until there are no more, and then the end; or until they can't be written.
+pub(super) async fn write(mut sink: SplitSink<Socket, Message>, mut messages: mpsc::Receiver<Message>) {
+    loop {
+        let message = match timeout(IDLE, messages.recv()).await {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            Err(_) => Message::Ping(Bytes::new()),
+        };
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
+    // It may be closed already.
+    let _ = sink.send(normal_close()).await;
+    let _ = sink.close().await;
 }
 
 /// Clients take a close without a code for a failure.

@@ -13,7 +13,7 @@ use informer::{Informer, Watched};
 use kinds::ObjectKey;
 use network::{Cidr, Keep, NetworkConfig, PodIdentity, PodNetwork};
 use node::{Agent, Config, Parts, Views};
-use runtime::{Runtime, RuntimeConfig};
+use runtime::{Opened, Runtime, RuntimeConfig};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -73,11 +73,20 @@ impl Machine {
         Images::open(self.path("images")).await.expect("images")
     }
 
+    async fn runtime(&self) -> Opened {
+        let config = RuntimeConfig { run_dir: self.path("run"), executable: shim(), cgroup_parent: self.groups() };
+        Runtime::open(config).await.expect("a runtime")
+    }
+
+    /// The control groups' name. A parent for all tests would be removed by one while another needs it.
+    fn groups(&self) -> String {
+        let name = self.place.path().file_name().expect("a name").to_string_lossy().replace('.', "");
+        format!("steadfast-test-{name}")
+    }
+
     /// What `steadfast up` does.
     async fn start(&self) -> Agent {
         let client = self.server.client();
-        let name = self.place.path().file_name().expect("a name").to_string_lossy().replace('.', "");
-        let runtime = RuntimeConfig { run_dir: self.path("run"), executable: shim(), cgroup_parent: format!("steadfast-test/{name}") };
         let config = Config {
             node_name: "n".to_owned(),
             data_dir: self.path("data"),
@@ -92,7 +101,7 @@ impl Machine {
         let parts = Parts {
             views: views(&client),
             client,
-            runtime: Runtime::open(runtime).await.expect("a runtime"),
+            runtime: self.runtime().await,
             network: PodNetwork::open(self.network.clone()).await.expect("a network"),
             images: self.images().await,
         };
@@ -116,6 +125,10 @@ impl Machine {
     async fn clean(self) {
         PodNetwork::remove(&self.network, true).await.expect("the network goes");
         volume::tree::unmount_beneath(self.place.path()).expect("mounts go");
+        self.runtime().await.runtime.remove_groups().await.expect("the groups go");
+        let trees = std::fs::read_dir("/sys/fs/cgroup").expect("control groups").flatten();
+        let left: Vec<PathBuf> = trees.map(|tree| tree.path().join(self.groups())).filter(|group| group.exists()).collect();
+        assert_eq!(left, Vec::<PathBuf>::new());
     }
 }
 

@@ -43,8 +43,8 @@ pub(super) fn conditions(observed: &Observed<'_>, phase: &str, now: Timestamp) -
         ("ContainersReady", containers),
         ("PodScheduled", Verdict::HOLDS),
     ];
-    let is_own = |condition: &&PodCondition| !own.iter().any(|(name, _)| *name == condition.type_);
-    let mut all: Vec<PodCondition> = recorded.iter().filter(is_own).cloned().collect();
+    let is_own = |name: &str| own.iter().any(|(own, _)| *own == name) || loses_readiness && name == HAS_BEEN_READY;
+    let mut all: Vec<PodCondition> = recorded.iter().filter(|condition| !is_own(&condition.type_)).cloned().collect();
     all.extend(own.into_iter().map(|(name, verdict)| condition(observed, recorded, name, verdict, now)));
     all.extend(loses_readiness.then(|| condition(observed, recorded, HAS_BEEN_READY, Verdict::HOLDS, now)));
     all

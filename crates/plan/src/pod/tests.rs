@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kinds::extensions::HAS_BEEN_READY;
 use proptest::prelude::*;
@@ -433,6 +433,20 @@ fn a_pod_that_was_never_ready_is_not_remembered_as_ready() {
     world.container("main").readiness = Some(false);
     world.settle();
     assert!(world.status().conditions.iter().flatten().all(|condition| condition.type_ != HAS_BEEN_READY));
+}
+
+#[test]
+fn what_others_say_of_an_earlier_readiness_stands_once() {
+    let mut world = World::new(json!({ "containers": [{ "name": "main", "readinessProbe": {} }] }));
+    world.settle();
+    world.container("main").readiness = Some(true);
+    world.settle();
+    let foreign = PodCondition { type_: HAS_BEEN_READY.to_owned(), status: "False".to_owned(), ..PodCondition::default() };
+    world.pod.status.as_mut().unwrap().conditions.as_mut().unwrap().push(foreign);
+    world.container("main").readiness = Some(false);
+    world.settle();
+    let said = world.status().conditions.iter().flatten().filter(|condition| condition.type_ == HAS_BEEN_READY);
+    assert_eq!(said.map(|condition| condition.status.as_str()).collect::<Vec<_>>(), ["True"]);
 }
 
 #[test]

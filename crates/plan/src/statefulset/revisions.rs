@@ -4,6 +4,7 @@
 //! is still the one its status was made from has the template it had then: a server that begins to fill in a new default
 //! causes no rollout.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -89,8 +90,11 @@ fn update_revision<'a>(
     history: &[&'a ControllerRevision],
 ) -> Result<&'a ControllerRevision, Box<Missing>> {
     let number = history.last().map_or(1, |newest| newest.revision.saturating_add(1));
-    let template = to_value(&spec.wanted.template);
-    let records = |revision: &&ControllerRevision| recorded(revision).is_some_and(|other| same(&to_value(&other), &template));
+    let template = &spec.wanted.template;
+    // A tree costs more than all else here, and what is equal means the same.
+    let tree = LazyCell::new(|| to_value(template));
+    let records =
+        |revision: &&ControllerRevision| recorded(revision).is_some_and(|other| other == *template || same(&to_value(&other), &tree));
     match history.iter().rposition(records) {
         Some(newest) if newest + 1 == history.len() => Ok(history[newest]),
         Some(older) => Err(Box::new(Missing { action: renumber(history[older], number), collisions: None })),

@@ -60,11 +60,16 @@ impl Shim {
         let mut ends = Vec::new();
         let mut attachment = Attachment { container: container.to_owned(), gives, sinks: Vec::new(), ends: false };
         for place in 0..if is_terminal { 1 } else { 2 } {
-            let (end, sink) = pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
-            set_nonblocking(&sink)?;
-            let token = self.poller.watch(&sink, Source::Sink { attachment: id, place })?;
-            attachment.sinks.push(Some(Sink { descriptor: sink, token, unwritten: Vec::new(), deadline: None }));
-            ends.push(end);
+            match sink(&mut self.poller, Source::Sink { attachment: id, place }) {
+                Ok((end, sink)) => {
+                    attachment.sinks.push(Some(sink));
+                    ends.push(end);
+                }
+                Err(error) => {
+                    attachment.close_all(&mut self.poller);
+                    return Err(error.into());
+                }
+            }
         }
         let answer = Answer::Attached { stdin: stdin.is_some(), stderr: !is_terminal };
         ends.splice(1..1, stdin);
@@ -173,6 +178,18 @@ impl Attachment {
             poller.forget(sink.token, &sink.descriptor);
         }
     }
+
+    fn close_all(&mut self, poller: &mut Poller) {
+        (0..self.sinks.len()).for_each(|place| self.close(place, poller));
+    }
+}
+
+/// A pipe to a client: its end, and ours, which is watched.
+fn sink(poller: &mut Poller, source: Source) -> io::Result<(OwnedFd, Sink)> {
+    let (end, descriptor) = pipe2(OFlag::O_CLOEXEC)?;
+    set_nonblocking(&descriptor)?;
+    let token = poller.watch(&descriptor, source)?;
+    Ok((end, Sink { descriptor, token, unwritten: Vec::new(), deadline: None }))
 }
 
 impl Sink {

@@ -105,7 +105,7 @@ fn written(dir: &Path) -> (Vec<u8>, Vec<Content>) {
         record::encode_commit(frame.payload(), key, document.as_ref());
         bytes.extend_from_slice(frame.seal(state.next_revision().0, seed));
         let revision = state.next_revision();
-        state.apply(key, revision, document);
+        state.apply(key, revision, document, None);
         states.push(content(&state));
     }
     (bytes, states)

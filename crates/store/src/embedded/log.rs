@@ -142,10 +142,10 @@ pub(super) fn apply(number: u64, payload: &[u8], state: &mut State) -> Result<()
         match record {
             Record::Put { key, gap, text } => {
                 let document = record::document(text, gap, state.next_revision()).ok_or("a document lacks its revision")?;
-                state.apply(key, state.next_revision(), Some(document));
+                state.apply(key, state.next_revision(), Some(document), None);
             }
             Record::Delete { key } => {
-                state.apply(key, state.next_revision(), None);
+                state.apply(key, state.next_revision(), None, None);
             }
             Record::Entry { .. } | Record::End { .. } => return Err("a record of a checkpoint is in a log"),
         }

@@ -128,10 +128,10 @@ impl Writer {
             return Err(CommitError::Overtaken);
         }
         let revision = self.state.next_revision();
-        let document = draft.map(|draft| draft.at(revision));
+        let (document, frame) = draft.map(|draft| draft.committed(revision, expected == Expected::Absent)).unzip();
         record::encode_commit(self.draft.payload(), key, document.as_ref());
         self.guarded.extend(guards.iter().map(|guard| (guard.slot.clone(), revision)));
-        Ok(self.state.apply(key, revision, document))
+        Ok(self.state.apply(key, revision, document, frame.flatten()))
     }
 
     /// Brings a round to disk, publishes it, and answers it. Refusals wait too: what they tell of may be in this very frame.

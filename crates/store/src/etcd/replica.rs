@@ -196,6 +196,6 @@ impl Held {
             (Some(value.document(revision)), value.id)
         };
         self.fixed.remove(key);
-        Some((Some(self.state.apply(key, revision, document)), id))
+        Some((Some(self.state.apply(key, revision, document, None)), id))
     }
 }

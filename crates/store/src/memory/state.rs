@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use imbl::{OrdMap, Vector};
 
 use crate::{CommitError, Document, Draft, Entry, Event, Expected, Memory, Page, Range, ReadError, Revision};
@@ -83,8 +84,8 @@ impl State {
         if fits { Ok(()) } else { Err(CommitError::Conflict(found.cloned().map(Box::new))) }
     }
 
-    /// Makes a commit: the document, if any, carries its revision.
-    pub(crate) fn apply(&mut self, key: &str, revision: Revision, document: Option<Document>) -> Arc<Event> {
+    /// Makes a commit: the document, if any, carries its revision. Its frame may be known.
+    pub(crate) fn apply(&mut self, key: &str, revision: Revision, document: Option<Document>, frame: Option<Bytes>) -> Arc<Event> {
         self.revision = revision;
         let previous = self.entries.get(key).cloned();
         let key = previous.as_ref().map_or_else(|| Arc::from(key), |entry| Arc::clone(&entry.key));
@@ -96,7 +97,8 @@ impl State {
             None => drop(self.entries.remove(&key)),
         }
         let previous = previous.map(|entry| entry.document.clone());
-        let event = Arc::new(Event { key, revision: self.revision, document, previous, frame: OnceLock::new(), binary: OnceLock::new() });
+        let frame = frame.map_or_else(OnceLock::new, OnceLock::from);
+        let event = Arc::new(Event { key, revision: self.revision, document, previous, frame, binary: OnceLock::new() });
         self.remember(Arc::clone(&event));
         event
     }

@@ -1,17 +1,22 @@
 //! SPDY/3.1, the server's side: many streams over one connection. Older clients speak it, and newer ones through a WebSocket.
 //!
 //! # Guarantees
-//! * A stream holds a bounded amount of what its reader has not taken; then the connection waits.
+//! * A stream holds a bounded amount of what its reader has not taken; then the connection waits. A client that keeps to its windows never
+//!   gets there.
+//! * A connection whose client is gone ends, also while it waits: an idle one is asked now and then.
 //! * A connection's end ends all its streams.
 //! * Windows of clients that keep them are respected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+mod arrivals;
 mod credit;
 mod dictionary;
 mod frame;
@@ -19,7 +24,10 @@ pub(super) mod fuzz;
 mod headers;
 mod transport;
 
+use super::upgrade::IDLE;
 use crate::Task;
+use arrivals::Account;
+pub(super) use arrivals::{Arrivals, Input, queue};
 use credit::Credit;
 use frame::{Decoder, Frame};
 pub(super) use headers::Headers;
@@ -29,8 +37,6 @@ pub(super) use transport::{Incoming, Outgoing};
 const MAX_STREAMS: usize = 2000;
 /// Frames that wait to be written; then who writes waits.
 const AHEAD: usize = 16;
-/// Pieces of a stream that wait for its reader; then the connection waits.
-const UNREAD: usize = 8;
 /// New streams that wait to be taken.
 const UNTAKEN: usize = 16;
 /// What may be sent on the whole connection before the first credit, as the protocol says.
@@ -55,7 +61,7 @@ pub(super) struct Session {
 pub(super) struct Stream {
     pub headers: Headers,
     /// Its end is the end of what the client says.
-    pub input: mpsc::Receiver<Bytes>,
+    pub input: Input,
     pub output: Output,
 }
 
@@ -82,6 +88,7 @@ impl Session {
             frames: frames.clone(),
             opened: taken,
             window: None,
+            keeps_windows: Arc::default(),
             shared: Arc::new(Credit::new(None)),
         };
         let writer = tokio::spawn(write(outgoing, to_write));
@@ -93,6 +100,11 @@ impl Session {
         let stream = self.opened.recv().await?;
         self.last = stream.output.stream;
         Some(stream)
+    }
+
+    /// Waits until nothing can be written any more.
+    pub(super) async fn gone(&self) {
+        self.frames.closed().await;
     }
 
     /// Says that it was all, and returns when everything is written.
@@ -155,7 +167,17 @@ impl Output {
 }
 
 async fn write(mut outgoing: Outgoing, mut frames: mpsc::Receiver<Bytes>) {
-    while let Some(frame) = frames.recv().await {
+    let mut ping = 0_u32;
+    loop {
+        let frame = match timeout(IDLE, frames.recv()).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            // Nobody waits for the answer: that it can be written is what counts. Ours have even numbers.
+            Err(_) => {
+                ping = ping.wrapping_add(2);
+                Frame::Ping { id: ping }.encode().into()
+            }
+        };
         if !outgoing.write(frame).await {
             return;
         }
@@ -174,19 +196,21 @@ struct Receiving {
     opened: mpsc::Sender<Stream>,
     /// The client keeps windows; new streams begin with this one.
     window: Option<u32>,
+    /// The same, for those who take what it says.
+    keeps_windows: Arc<AtomicBool>,
     shared: Arc<Credit>,
 }
 
 /// A stream as the reading side knows it.
 struct Known {
     /// Gone when the client has said all.
-    input: Option<mpsc::Sender<Bytes>>,
+    input: Option<Arrivals>,
     credit: Arc<Credit>,
 }
 
 impl Known {
     fn is_over(&self) -> bool {
-        self.credit.is_closed() && self.input.as_ref().is_none_or(mpsc::Sender::is_closed)
+        self.credit.is_closed() && self.input.as_ref().is_none_or(Arrivals::is_unwanted)
     }
 }
 
@@ -232,6 +256,7 @@ impl Receiving {
                     self.shared = Arc::new(Credit::new(Some(CONNECTION_WINDOW)));
                 }
                 self.window = Some(window);
+                self.keeps_windows.store(true, Ordering::Relaxed);
                 Ok(())
             }
             Frame::Window { stream: 0, credit } => {
@@ -248,7 +273,7 @@ impl Receiving {
                 }
                 _ => Ok(()),
             },
-            // The client's have odd numbers; an even one answers ours, and we ask nothing.
+            // The client's have odd numbers; an even one answers ours.
             Frame::Ping { id } if id % 2 == 1 => self.tell(Frame::Ping { id }).await,
             Frame::Headers { headers, .. } => {
                 // Nobody asks for them, but what follows is compressed with them.
@@ -271,9 +296,10 @@ impl Receiving {
         if self.streams.len() >= MAX_STREAMS {
             return self.tell(Frame::Reset { stream, status: REFUSED_STREAM }).await;
         }
-        let (sender, input) = mpsc::channel(UNREAD);
+        let (arrivals, input) =
+            arrivals::accounted(Account { stream, frames: self.frames.downgrade(), keeps_windows: self.keeps_windows.clone() });
         let credit = Arc::new(Credit::new(self.window));
-        self.streams.insert(stream, Known { input: (!fin).then_some(sender), credit: credit.clone() });
+        self.streams.insert(stream, Known { input: (!fin).then_some(arrivals), credit: credit.clone() });
         let accepted = self.replies.write(&[]).into();
         self.tell(Frame::Reply { stream, fin: false, headers: accepted }).await?;
         let output = Output { stream, frames: self.frames.clone(), credit, shared: self.shared.clone() };
@@ -283,9 +309,12 @@ impl Receiving {
     async fn data(&mut self, stream: u32, fin: bool, bytes: Bytes) -> Result<(), Ends> {
         let Some(known) = self.streams.get_mut(&stream) else { return Ok(()) };
         let length = u32::try_from(bytes.len()).unwrap_or(0);
+        let mut wanted = false;
         if let Some(input) = known.input.as_ref().filter(|_| length > 0) {
-            // What its reader does not want any more is passed over.
-            let _unwanted = input.send(bytes).await;
+            wanted = tokio::select! {
+                wanted = input.add(bytes) => wanted,
+                () = self.frames.closed() => return Err(Ends),
+            };
         }
         if fin {
             known.input = None;
@@ -293,7 +322,11 @@ impl Receiving {
         if self.window.is_none() || length == 0 {
             return Ok(());
         }
-        self.tell(Frame::Window { stream, credit: length }).await?;
+        // What its reader does not want any more is passed over; for the rest of it, that one gives the credit.
+        if !wanted {
+            self.tell(Frame::Window { stream, credit: length }).await?;
+        }
+        // A stream that is not read must not hold the others.
         self.tell(Frame::Window { stream: 0, credit: length }).await
     }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
 
@@ -62,7 +64,7 @@ impl Peer {
 /// Reads a stream to its end.
 async fn read(stream: &mut Stream) -> Vec<u8> {
     let mut all = Vec::new();
-    while let Some(bytes) = stream.input.recv().await {
+    while let Some(bytes) = stream.input.next().await {
         all.extend_from_slice(&bytes);
     }
     all
@@ -142,9 +144,48 @@ async fn windows_of_a_client_that_keeps_them_are_respected() {
     assert_eq!(peer.hear_bytes(1, 4).await, b"efgh");
     assert!(sending.await.unwrap());
     // And it is given credit for what it sends.
-    peer.data(1, false, b"xyz").await;
-    assert_eq!(peer.hear().await, Some(Frame::Window { stream: 1, credit: 3 }));
+    peer.data(1, true, b"xyz").await;
     assert_eq!(peer.hear().await, Some(Frame::Window { stream: 0, credit: 3 }));
+    let mut input = stream.input;
+    assert_eq!(input.next().await.unwrap(), "xyz");
+    // When its reader has dealt with it and comes back for more.
+    assert_eq!(input.next().await, None);
+    assert_eq!(peer.hear().await, Some(Frame::Window { stream: 1, credit: 3 }));
+}
+
+#[tokio::test]
+async fn what_nobody_reads_of_a_client_within_its_window_holds_nothing() {
+    let (mut peer, mut session) = Peer::connect();
+    peer.say(Frame::Settings { initial_window: Some(4) }).await;
+    peer.open(1, &[]).await;
+    assert!(is_reply(peer.hear().await, 1));
+    let Stream { mut input, output, .. } = session.accept().await.unwrap();
+    let sending = tokio::spawn(async move { output.send(b"abcdefgh").await });
+    assert_eq!(peer.hear_bytes(1, 4).await, b"abcd");
+    let piece: &'static [u8] = &[b'x'; 1 << 10];
+    for _ in 0..64 {
+        peer.data(1, false, piece).await;
+        assert_eq!(peer.hear().await, Some(Frame::Window { stream: 0, credit: 1 << 10 }));
+    }
+    peer.say(Frame::Window { stream: 1, credit: 4 }).await;
+    assert_eq!(peer.hear_bytes(1, 4).await, b"efgh");
+    assert!(sending.await.unwrap());
+    assert_eq!(input.next().await.unwrap().len(), 64 << 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_is_noticed_though_nothing_that_it_said_is_read() {
+    let (mut peer, mut session) = Peer::connect();
+    peer.open(1, &[]).await;
+    let stream = session.accept().await.unwrap();
+    peer.data(1, false, vec![b'x'; 80 << 10].leak()).await;
+    assert!(is_reply(peer.hear().await, 1));
+    assert_eq!(peer.hear().await, Some(Frame::Ping { id: 2 }));
+    assert_eq!(peer.hear().await, Some(Frame::Ping { id: 4 }));
+    drop(peer);
+    session.gone().await;
+    stream.output.closed().await;
+    assert!(session.accept().await.is_none());
 }
 
 #[tokio::test]
@@ -155,11 +196,11 @@ async fn numbers_that_do_not_grow_end_the_connection() {
             peer.open(number, &[]).await;
         }
         let ends = async { while session.accept().await.is_some() {} };
-        timeout(std::time::Duration::from_secs(20), ends).await.unwrap();
+        timeout(Duration::from_secs(20), ends).await.unwrap();
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_nobody_reads_waits_in_the_connection() {
     let (mut peer, mut session) = Peer::connect();
     peer.open(1, &[]).await;
@@ -170,8 +211,10 @@ async fn what_nobody_reads_waits_in_the_connection() {
         peer.data(1, true, much).await;
         peer
     });
-    let unread = stream.input.recv().await.unwrap().len();
+    let unread = stream.input.next().await.unwrap().len();
     assert!(unread <= 256 << 10, "{unread}");
+    // The clock goes on when all wait: the writer has come as far as it can.
+    tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(!writing.is_finished());
     assert_eq!(unread + read(&mut stream).await.len(), much.len());
     writing.await.unwrap();
