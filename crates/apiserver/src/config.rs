@@ -58,7 +58,8 @@ pub struct Limits {
     pub patience: Duration,
     /// How long a client may take nothing of its answer, watches and streams excepted.
     pub sending: Duration,
-    /// Connections open at one time; further ones wait to be accepted.
+    /// Connections open at one time; further ones wait to be accepted. One peer may have three quarters of them; further ones
+    /// of it are closed.
     pub connections: usize,
     /// How long a request may take, watches and streams excepted.
     pub request: Duration,

@@ -11,6 +11,7 @@ use crate::auth::{Authenticator, Authority, Identity};
 use crate::config::Config;
 use crate::fairness::Gate;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 
 /// What all requests share.
 pub struct Shared {
@@ -20,6 +21,7 @@ pub struct Shared {
     pub authenticator: Authenticator,
     pub metrics: Metrics,
     pub gate: Gate,
+    pub peers: Arc<Peers>,
     pub(crate) authority: Authority,
     /// Ends watches and streams when the server stops.
     pub closing: CancellationToken,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinds::registry;
 use serde::Deserialize;
-use store::{Change, Expected, Range, Revision, Store, WatchMessage};
+use store::{Change, CommitError, Event, Expected, Range, Revision, Store, WatchMessage};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ pub struct Kept {
 pub async fn run(store: Arc<dyn Store>, kept: Kept, closing: CancellationToken) {
     let forever = async {
         loop {
-            // It ends only when the store fails or the watch fell behind: then everything is read anew.
+            // It ends only when the store refuses something or the watch fell behind: then everything is read anew.
             if follow(&*store, kept).await.is_none() {
                 tokio::time::sleep(PAUSE).await;
             }
@@ -96,11 +96,17 @@ async fn follow(store: &dyn Store, kept: Kept) -> Option<()> {
             },
             () = expired => {
                 let (key, revision) = schedule.pop()?;
-                // Who wrote it meanwhile has rescheduled it; the watch tells.
-                let _ = store.commit(&key, Expected::At(revision), Change::Delete).await;
+                if !is_done(&store.commit(&key, Expected::At(revision), Change::Delete).await) {
+                    return None;
+                }
             }
         }
     }
+}
+
+/// Whether an event needs no further try: it is gone, or whoever wrote it meanwhile has rescheduled it, which the watch tells.
+fn is_done(deletion: &Result<Arc<Event>, CommitError>) -> bool {
+    matches!(deletion, Ok(_) | Err(CommitError::Conflict(_)))
 }
 
 #[derive(Deserialize)]
@@ -127,22 +133,108 @@ fn left(json: &[u8], kept: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use serde_json::json;
+    use store::embedded::{Embedded, Options};
+    use store::{Entry, Guard, Page, ReadError, Watch, WatchError};
+
     use super::*;
+    use crate::document::Text;
 
     #[test]
     fn an_event_that_is_written_again_expires_later() {
         let mut schedule = Schedule::default();
-        let (now, second) = (Instant::now(), Duration::from_secs(1));
-        schedule.set("a".into(), Some((now + second, Revision(1))));
-        schedule.set("b".into(), Some((now + 2 * second, Revision(2))));
-        schedule.set("a".into(), Some((now + 3 * second, Revision(3))));
-        assert_eq!(schedule.next(2), Some(now + 2 * second));
-        assert!(schedule.next(1).unwrap() < now + second);
+        let (now, hour) = (Instant::now(), Duration::from_secs(3600));
+        schedule.set("a".into(), Some((now + hour, Revision(1))));
+        schedule.set("b".into(), Some((now + 2 * hour, Revision(2))));
+        schedule.set("a".into(), Some((now + 3 * hour, Revision(3))));
+        assert_eq!(schedule.next(2), Some(now + 2 * hour));
+        assert!(schedule.next(1).unwrap() < now + hour);
         assert_eq!(schedule.pop(), Some(("b".into(), Revision(2))));
         assert_eq!(schedule.pop(), Some(("a".into(), Revision(3))));
         schedule.set("c".into(), Some((now, Revision(4))));
         schedule.set("c".into(), None);
         assert_eq!((schedule.next(0), schedule.pop()), (None, None));
+    }
+
+    /// A store that can't write, so many times.
+    struct Refusing {
+        inner: Embedded,
+        times: AtomicUsize,
+    }
+
+    impl Store for Refusing {
+        fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(Option<Entry>, Revision), ReadError>> {
+            self.inner.get(key)
+        }
+
+        fn range<'a>(&'a self, range: Range<'a>) -> BoxFuture<'a, Result<Page, ReadError>> {
+            self.inner.range(range)
+        }
+
+        fn commit_guarded<'a>(
+            &'a self,
+            key: &'a str,
+            expected: Expected,
+            change: Change,
+            guards: &'a [Guard],
+        ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
+            let refuses = self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |times| times.checked_sub(1)).is_ok();
+            if refuses {
+                return std::future::ready(Err(CommitError::Unavailable("it is not there".into()))).boxed();
+            }
+            self.inner.commit_guarded(key, expected, change, guards)
+        }
+
+        fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, WatchError> {
+            self.inner.watch(prefix, after)
+        }
+
+        fn revision(&self) -> Revision {
+            self.inner.revision()
+        }
+
+        fn is_shared(&self) -> bool {
+            self.inner.is_shared()
+        }
+
+        fn newest(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
+            self.inner.newest()
+        }
+
+        fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>> {
+            self.inner.compact(before)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_could_not_be_removed_is_removed_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = Embedded::open(dir.path(), Options::default()).unwrap();
+        let row = registry::find("", "v1", "events").unwrap();
+        let old = json!({"metadata": {"name": "e", "namespace": "a", "creationTimestamp": "2020-01-01T00:00:00Z"}, "involvedObject": {}});
+        let key = keys::object(row, "a", "e");
+        let draft = Text::of(row, &mut *row.codec.from_value(&old).unwrap()).draft("");
+        inner.commit(&key, Expected::Absent, Change::Put(draft)).await.unwrap();
+        let store = Arc::new(Refusing { inner, times: AtomicUsize::new(2) });
+        let kept = Kept { time: Duration::from_secs(3600), count: 10 };
+        let gone = async {
+            for _ in 0..100 {
+                if store.get(&key).await.unwrap().0.is_none() {
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            panic!("it stays for ever");
+        };
+        tokio::select! {
+            () = run(store.clone(), kept, CancellationToken::new()) => unreachable!("nothing closes"),
+            () = gone => {}
+        }
+        assert_eq!(store.times.load(Ordering::SeqCst), 0);
     }
 
     #[test]

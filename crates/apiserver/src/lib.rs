@@ -33,6 +33,7 @@ mod metrics;
 mod openapi;
 mod ownership;
 pub mod patch;
+mod peers;
 mod present;
 mod protobuf;
 mod query;

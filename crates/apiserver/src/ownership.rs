@@ -26,11 +26,13 @@ pub fn manager<'a>(context: &Context<'a>, query: &'a Query) -> &'a str {
     if program.is_empty() { part_of_the_system(&context.user.user) } else { program }
 }
 
-/// The name of a part of the control plane by the user it acts as.
+/// The name of a part of the control plane by the user it acts as: a controller has an account of its own.
 fn part_of_the_system(user: &str) -> &str {
-    match user.strip_prefix("system:") {
-        Some(node) if node.starts_with("node:") => "kubelet",
-        Some(part) if !part.contains(':') => part,
+    let part = user.strip_prefix("system:").unwrap_or_default();
+    match part.split_once(':') {
+        Some(("node", _)) => "kubelet",
+        Some(("serviceaccount", account)) => account.rsplit(':').next().unwrap_or("unknown"),
+        None if !part.is_empty() => part,
         _ => "unknown",
     }
 }
@@ -123,3 +125,15 @@ pub fn after(claim: &Claim<'_>, account: Account, kept: &str, old: &str, new: &s
 
 /// The text of an object that is not there.
 pub const NOTHING: &str = "{}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_the_system_have_names() {
+        let names =
+            ["system:kube-scheduler", "system:node:a", "system:serviceaccount:kube-system:statefulset-controller", "jane", "system:a:b"];
+        assert_eq!(names.map(part_of_the_system), ["kube-scheduler", "kubelet", "statefulset-controller", "unknown", "unknown"]);
+    }
+}

@@ -4,10 +4,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kinds::Resource;
 use kinds::columns::{self, Column, Printer};
+use kinds::{Resource, managed_fields};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::document;
@@ -115,12 +114,8 @@ fn head(json: &[u8]) -> Result<Head, ApiError> {
 
 /// The metadata alone, as it stands in the text.
 fn metadata(json: &[u8], version: &str) -> Result<Bytes, ApiError> {
-    #[derive(Deserialize)]
-    struct Text<'a> {
-        #[serde(borrow)]
-        metadata: &'a RawValue,
-    }
-    let Text { metadata } = serde_json::from_slice(json).map_err(|error| undecodable(&error))?;
+    let metadata = std::str::from_utf8(json).ok().and_then(managed_fields::metadata);
+    let metadata = metadata.ok_or_else(|| ApiError::internal("a stored object has no metadata"))?;
     Ok(format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/{version}","metadata":{metadata}}}"#).into())
 }
 

@@ -31,16 +31,19 @@ pub async fn run(service: &Service, listener: TcpListener, tls: Arc<rustls::Serv
     let acceptor = TlsAcceptor::from(tls);
     let stopping = CancellationToken::new();
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(service.shared.config.limits.connections));
+    let most = service.shared.config.limits.connections;
+    let room = Arc::new(Semaphore::new(most));
+    let of_peer = (most * 3 / 4).max(1);
     let accept = async {
         loop {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, peer)) => {
+                    let Some(place) = service.shared.peers.enter(peer.ip(), of_peer) else { continue };
                     let connection = connection(service.clone(), acceptor.clone(), stream, peer, stopping.clone());
                     connections.spawn(async move {
                         connection.await;
-                        drop(permit);
+                        drop((permit, place));
                     });
                 }
                 Err(error) => {

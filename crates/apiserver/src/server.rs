@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::Request;
+use kinds::KeptAnyway;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -40,7 +41,17 @@ impl Server {
         let closes = Arc::new(closing.clone().drop_guard());
         let authority = Authority::new(Arc::clone(&store));
         let (metrics, gate) = (Metrics::default(), Gate::new(&config.limits));
-        let shared = Arc::new(Shared { store, config, admission, authenticator, authority, metrics, gate, closing: closing.clone() });
+        let shared = Arc::new(Shared {
+            store,
+            config,
+            admission,
+            authenticator,
+            authority,
+            metrics,
+            gate,
+            peers: Arc::default(),
+            closing: closing.clone(),
+        });
         auth::begin(&shared, closing).await?;
         Ok(Self { service: Service { shared }, _closes: closes })
     }
@@ -85,6 +96,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (service, caller) = (self.service.clone(), Caller::InProcess(self.identity.clone()));
-        async move { Ok(service.handle(request, caller).await) }.boxed()
+        async move {
+            let mut answer = service.handle(request, caller).await;
+            answer.extensions_mut().insert(KeptAnyway);
+            Ok(answer)
+        }
+        .boxed()
     }
 }

@@ -121,18 +121,21 @@ impl Service {
         B::Data: Send,
         B::Error: Into<respond::BodyError>,
     {
+        let path = parts.uri.path();
+        let route = route::parse(&parts.method, path, parts.uri.query().unwrap_or_default(), &parts.headers);
+        if let Some(record) = course.record() {
+            record.about(route.as_ref().ok());
+        }
         let user = match caller {
             Caller::InProcess(identity) => identity.clone(),
             Caller::Network { certificate, .. } => self.shared.authenticator.identify(certificate.as_ref(), &parts.headers).await?,
         };
         if let Some(record) = course.record() {
-            record.user(&user);
+            record.asks(&user).await;
         }
         let user = impersonation::effective(&self.shared.authority, user, &parts.headers).await?;
-        let path = parts.uri.path();
-        let route = route::parse(&parts.method, path, parts.uri.query().unwrap_or_default(), &parts.headers);
         if let Some(record) = course.record() {
-            record.asks(&user, route.as_ref().ok()).await;
+            record.acts_as(&user);
         }
         let route = match route {
             Err(_) if user.is_in("system:unauthenticated") => {

@@ -365,10 +365,11 @@ async fn store_change(
         return Ok(current.entry.document.json().clone());
     }
     let draft = text.draft(&managed);
-    let unchanged = draft.at(current.entry.revision);
     if target.dry_run {
-        return Ok(unchanged.json().clone());
+        return Ok(draft.at(current.entry.revision).json().clone());
     }
+    // What ends is told as it would have become.
+    let last = ends.then(|| draft.at(current.entry.revision));
     let change = if ends { Change::Delete } else { Change::Put(draft) };
     let store = &context.shared.store;
     let commit = Commit { key: &current.entry.key, expected: Expected::At(current.entry.revision), change, guards };
@@ -377,5 +378,6 @@ async fn store_change(
         CommitError::Overtaken => Refused::Overtaken,
         error => Refused::Error(stored::commit_error(&error)),
     })?;
-    Ok(event.document.as_ref().map_or_else(|| unchanged.restated(event.revision).json().clone(), |document| document.json().clone()))
+    let written = event.document.clone().or_else(|| last.map(|last| last.restated(event.revision)));
+    written.map(|document| document.json().clone()).ok_or_else(|| Refused::Error(lost()))
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use informer::source::{Sink, Source};
+use informer::source::{Sink, Source, Text};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::{Resource, Uid, managed_fields, registry};
 use kube::api::ApiResource;
@@ -133,7 +133,7 @@ impl Sink for Feed {
         self.listed.clear();
     }
 
-    fn listed(&mut self, object: &str) -> Result<(), serde_json::Error> {
+    fn listed(&mut self, object: Text<'_>) -> Result<(), serde_json::Error> {
         self.listed.insert(self.shared.put(self.resource, &read(object)?));
         Ok(())
     }
@@ -152,26 +152,28 @@ impl Sink for Feed {
         self.end_list();
     }
 
-    fn changed(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        self.known.insert(self.shared.put(self.resource, &read(object)?));
-        Ok(())
+    fn changed(&mut self, object: Text<'_>) -> Result<Option<String>, serde_json::Error> {
+        let metadata = read(object)?;
+        self.known.insert(self.shared.put(self.resource, &metadata));
+        Ok(metadata.resource_version)
     }
 
-    fn deleted(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        let uid = Uid(read(object)?.uid.unwrap_or_default());
+    fn deleted(&mut self, object: Text<'_>) -> Result<Option<String>, serde_json::Error> {
+        let metadata = read(object)?;
+        let uid = Uid(metadata.uid.unwrap_or_default());
         self.known.remove(&uid);
         self.shared.remove(&uid);
-        Ok(())
+        Ok(metadata.resource_version)
     }
 }
 
 /// The metadata in the text of an object; nobody here asks who owns which field.
-fn read(object: &str) -> Result<ObjectMeta, serde_json::Error> {
+fn read(object: Text<'_>) -> Result<ObjectMeta, serde_json::Error> {
     #[derive(serde::Deserialize)]
     struct Holder {
         metadata: ObjectMeta,
     }
-    let (object, _) = managed_fields::split(object);
+    let (object, _) = managed_fields::split(object.as_str());
     serde_json::from_slice::<Holder>(object.as_bytes()).map(|holder| holder.metadata)
 }
 

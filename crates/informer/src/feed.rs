@@ -8,7 +8,7 @@ use kube::Resource;
 
 use crate::Watched;
 use crate::held::Held;
-use crate::source::Sink;
+use crate::source::{Sink, Text};
 use crate::view::Shared;
 
 /// Reads an object from the server's text.
@@ -27,6 +27,7 @@ pub(crate) struct Feed<K> {
 /// What the server told of one object.
 struct Told<K> {
     key: ObjectKey,
+    version: Option<String>,
     revision: u64,
     held: Arc<Held<K>>,
 }
@@ -36,11 +37,13 @@ impl<K: Watched> Feed<K> {
         Self { shared, decode, listed: BTreeMap::new(), revision: 0 }
     }
 
-    /// Nobody here asks who owns which field; a server keeps that when an object is written back without it.
-    fn read(&self, text: &str) -> Result<Told<K>, serde_json::Error> {
-        let (text, _) = managed_fields::split(text);
-        let object = (self.decode)(&text)?;
-        Ok(Told { key: key_of(&object), revision: revision_of(&object), held: Arc::new(Held::new(&text, object)) })
+    /// A server whose versions are no numbers gets no order from us. Nobody here asks who owns which field; a server keeps that when an object is written back without it.
+    fn read(&self, text: Text<'_>) -> Result<Told<K>, serde_json::Error> {
+        let (short, _) = managed_fields::split(text.as_str());
+        let object = (self.decode)(&short)?;
+        let version = object.meta().resource_version.clone();
+        let revision = version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0);
+        Ok(Told { key: key_of(&object), version, revision, held: Arc::new(Held::new(text.keep(&short), object)) })
     }
 }
 
@@ -51,8 +54,8 @@ impl<K: Watched> Sink for Feed<K> {
         self.revision = 0;
     }
 
-    fn listed(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        let Told { key, revision, held } = self.read(object)?;
+    fn listed(&mut self, object: Text<'_>) -> Result<(), serde_json::Error> {
+        let Told { key, revision, held, .. } = self.read(object)?;
         self.revision = self.revision.max(revision);
         self.listed.insert(key, held);
         Ok(())
@@ -62,16 +65,16 @@ impl<K: Watched> Sink for Feed<K> {
         self.shared.take_over(std::mem::take(&mut self.listed), self.revision);
     }
 
-    fn changed(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        let Told { key, revision, held } = self.read(object)?;
+    fn changed(&mut self, object: Text<'_>) -> Result<Option<String>, serde_json::Error> {
+        let Told { key, version, revision, held } = self.read(object)?;
         self.shared.put(key, Some(held), revision);
-        Ok(())
+        Ok(version)
     }
 
-    fn deleted(&mut self, object: &str) -> Result<(), serde_json::Error> {
-        let Told { key, revision, .. } = self.read(object)?;
+    fn deleted(&mut self, object: Text<'_>) -> Result<Option<String>, serde_json::Error> {
+        let Told { key, version, revision, .. } = self.read(object)?;
         self.shared.put(key, None, revision);
-        Ok(())
+        Ok(version)
     }
 }
 
@@ -84,9 +87,4 @@ pub(crate) fn decode<K: Watched>(object: &str) -> Result<K, serde_json::Error> {
 
 fn key_of<K: Resource>(object: &K) -> ObjectKey {
     ObjectKey::new(object.meta().namespace.clone().unwrap_or_default(), object.meta().name.clone().unwrap_or_default())
-}
-
-/// The `resourceVersion` as a number; a server whose versions are no numbers gets no order from us.
-fn revision_of<K: Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }

@@ -1,9 +1,12 @@
 //! One object of a view: its text, and the object itself while it is looked at. A decoded object takes several times the memory
 //! of its text, and most objects of a large cluster are looked at rarely.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+use kinds::managed_fields;
 use kube::Resource;
 
 use crate::feed::Decode;
@@ -11,7 +14,8 @@ use crate::view::locked;
 
 #[derive(Debug)]
 pub(crate) struct Held<K> {
-    text: Box<str>,
+    /// JSON. It may say who owns which field, which does not count.
+    pub(crate) text: Bytes,
     /// The uid of the controlling owner.
     pub(crate) owner: Option<Box<str>>,
     decoded: Mutex<Option<Arc<K>>>,
@@ -29,10 +33,10 @@ pub(crate) enum Rest {
 
 impl<K: Resource> Held<K> {
     /// An object that has just been read from this text.
-    pub(crate) fn new(text: &str, object: K) -> Self {
+    pub(crate) fn new(text: Bytes, object: K) -> Self {
         let mut owners = object.meta().owner_references.iter().flatten();
         let owner = owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str().into());
-        Self { text: text.into(), owner, decoded: Mutex::new(Some(Arc::new(object))), used: AtomicBool::new(true) }
+        Self { text, owner, decoded: Mutex::new(Some(Arc::new(object))), used: AtomicBool::new(true) }
     }
 }
 
@@ -42,7 +46,7 @@ impl<K> Held<K> {
         let mut decoded = locked(&self.decoded);
         self.used.store(true, Ordering::Relaxed);
         if decoded.is_none() {
-            *decoded = decode(&self.text).ok().map(Arc::new);
+            *decoded = decode(&self.short()).ok().map(Arc::new);
         }
         decoded.clone()
     }
@@ -65,6 +69,11 @@ impl<K> Held<K> {
 
     /// Whether both are the same version of the same object.
     pub(crate) fn is_same_as(&self, other: &Self) -> bool {
-        self.text == other.text
+        self.short() == other.short()
+    }
+
+    /// The text without the account of who owns what.
+    fn short(&self) -> Cow<'_, str> {
+        managed_fields::split(str::from_utf8(&self.text).unwrap_or_default()).0
     }
 }

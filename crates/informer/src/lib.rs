@@ -15,6 +15,7 @@
 mod api;
 mod feed;
 mod held;
+mod lines;
 mod retry;
 pub mod source;
 mod view;

@@ -5,10 +5,9 @@
 //!   resumed where it was, and one that can't be resumed is followed by a new list.
 //! * A server that is gone or fails is asked again for ever, less and less often.
 
-use std::io;
 use std::time::Duration;
 
-use futures::io::{AsyncBufRead, AsyncBufReadExt};
+use bytes::Bytes;
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
 use kube::core::Status;
@@ -18,8 +17,11 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
 
+use crate::lines::{Line, LineError, Lines};
 use crate::retry::Retry;
 
+/// A failure that is tried again sooner is not told: by then it has failed for about as long.
+const NEWS: Duration = Duration::from_millis(500);
 /// How many objects a list brings at a time.
 const PAGE: u32 = 500;
 /// How long one page of a list may take.
@@ -28,21 +30,43 @@ const LIST_DEADLINE: Duration = Duration::from_secs(60);
 const WATCH_SECONDS: u32 = 290;
 /// How long a watch may bring nothing, not even bookmarks or its end.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
-/// An event beyond this is none that a Kubernetes server sends.
-const LONGEST_LINE: usize = 16 * 1024 * 1024;
 
-/// Who is told of the objects of a resource. Each object comes as the JSON text of the server.
+/// An object's JSON, as the server sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    json: &'a str,
+    /// The line that it is a part of, if the server keeps that as well.
+    shared: Option<&'a Bytes>,
+}
+
+impl<'a> Text<'a> {
+    /// The text itself.
+    pub fn as_str(self) -> &'a str {
+        self.json
+    }
+
+    /// The text, for as long as it is wanted, at the least cost in memory: a part of what the server keeps, or else `shortened`, which
+    /// means as much.
+    pub(crate) fn keep(self, shortened: &str) -> Bytes {
+        match self.shared {
+            Some(line) => line.slice_ref(self.json.as_bytes()),
+            None => Bytes::copy_from_slice(shortened.as_bytes()),
+        }
+    }
+}
+
+/// Who is told of the objects of a resource.
 pub trait Sink: Send {
     /// A list is about to be asked for.
     fn begin_list(&mut self);
     /// One object of the list that is being received.
-    fn listed(&mut self, object: &str) -> Result<(), serde_json::Error>;
+    fn listed(&mut self, object: Text<'_>) -> Result<(), serde_json::Error>;
     /// The list is complete: what was not listed since [`Sink::begin_list`] does not exist.
     fn end_list(&mut self);
-    /// An object is new or has changed.
-    fn changed(&mut self, object: &str) -> Result<(), serde_json::Error>;
-    /// An object is gone; the text is its last state.
-    fn deleted(&mut self, object: &str) -> Result<(), serde_json::Error>;
+    /// An object is new or has changed. Answers its `resourceVersion`.
+    fn changed(&mut self, object: Text<'_>) -> Result<Option<String>, serde_json::Error>;
+    /// An object is gone; the text is its last state. Answers the `resourceVersion` of its end.
+    fn deleted(&mut self, object: Text<'_>) -> Result<Option<String>, serde_json::Error>;
     /// The server does not serve such objects. It may later.
     fn unserved(&mut self) {}
 }
@@ -62,16 +86,14 @@ pub struct Source {
 
 #[derive(Debug, Error)]
 enum FeedError {
-    #[error(transparent)]
+    #[error("{}", said(.0))]
     Request(#[from] kube::Error),
     #[error("the server did not answer a list within {} s", LIST_DEADLINE.as_secs())]
     NoAnswer,
     #[error("the watch brought nothing for {} s", SILENCE.as_secs())]
     Silent,
-    #[error("the watch broke off: {0}")]
-    Broken(#[from] io::Error),
-    #[error("an event is longer than {LONGEST_LINE} bytes")]
-    LongLine,
+    #[error(transparent)]
+    Line(#[from] LineError),
     #[error("an answer can't be read: {0}")]
     Malformed(#[from] serde_json::Error),
     #[error("the server ended the watch: {0}")]
@@ -79,13 +101,25 @@ enum FeedError {
 }
 
 impl FeedError {
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Request(kube::Error::Api(status)) if status.code == 404)
+    }
+
     /// Whether the watch may go on from where it was. What can't be read now will not be readable then.
     fn is_resumable(&self) -> bool {
         match self {
             Self::Request(kube::Error::Api(status)) => !is_expired(status),
-            Self::Request(_) | Self::NoAnswer | Self::Silent | Self::Broken(_) => true,
-            Self::Ended(_) | Self::LongLine | Self::Malformed(_) => false,
+            Self::Request(_) | Self::NoAnswer | Self::Silent | Self::Line(LineError::Broken(_)) => true,
+            Self::Ended(_) | Self::Line(LineError::TooLong) | Self::Malformed(_) => false,
         }
+    }
+}
+
+/// A server's refusal in its own words.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
     }
 }
 
@@ -109,12 +143,42 @@ struct PageMeta {
     r#continue: Option<String>,
 }
 
-/// One line of a watch.
+/// One event of a watch.
 #[derive(Deserialize)]
-struct Line<'a> {
+struct Event<'a> {
     r#type: Kind,
     #[serde(borrow)]
     object: &'a RawValue,
+}
+
+impl Event<'_> {
+    /// Takes apart a line as servers write it, without a look at the object; whoever reads that sees whether it is one.
+    fn split(line: &[u8]) -> Option<(Kind, &str)> {
+        let line = str::from_utf8(line).ok()?;
+        let (kind, object) = line.strip_prefix(r#"{"type":""#)?.split_once(r#"","object":"#)?;
+        Some((Kind::named(kind)?, object.strip_suffix('}')?))
+    }
+
+    /// Takes apart any line.
+    fn read(line: &[u8]) -> Result<(Kind, &str), serde_json::Error> {
+        match Self::split(line) {
+            Some(event) => Ok(event),
+            None => serde_json::from_slice(line).map(|Event { r#type, object }| (r#type, object.get())),
+        }
+    }
+}
+
+impl Kind {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "ADDED" => Some(Self::Added),
+            "MODIFIED" => Some(Self::Modified),
+            "DELETED" => Some(Self::Deleted),
+            "BOOKMARK" => Some(Self::Bookmark),
+            "ERROR" => Some(Self::Error),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq)]
@@ -149,21 +213,32 @@ impl Source {
                 None => self.list(client, sink).await.map(|listed| version = Some(listed)).map(|()| true),
                 Some(version) => self.watch(client, version, sink).await,
             };
-            match done {
+            // A watch that ends at once, again and again, is not asked for without a pause.
+            let error = match done {
                 Ok(true) => continue,
-                // A watch that ends at once, again and again, is not asked for without a pause.
-                Ok(false) => {}
-                Err(error) => {
-                    if version.is_none() && matches!(&error, FeedError::Request(kube::Error::Api(status)) if status.code == 404) {
-                        sink.unserved();
-                    }
-                    tracing::warn!(resource = self.name, %error, "watch failed; it is tried again");
-                    if !error.is_resumable() {
-                        version = None;
-                    }
+                Ok(false) => None,
+                Err(error) => Some(error),
+            };
+            let delay = retry.delay();
+            if let Some(error) = error {
+                self.failed(&error, delay);
+                if error.is_not_found() && version.is_none() {
+                    sink.unserved();
+                }
+                if !error.is_resumable() {
+                    version = None;
                 }
             }
-            sleep(retry.delay()).await;
+            sleep(delay).await;
+        }
+    }
+
+    /// What fails once, as when a server ends, is no news.
+    fn failed(&self, error: &FeedError, delay: Duration) {
+        if delay < NEWS {
+            tracing::debug!(resource = self.name, %error, "watch failed; it is tried again");
+        } else {
+            tracing::warn!(resource = self.name, %error, "watch keeps failing; it is tried again in {delay:?}");
         }
     }
 
@@ -177,7 +252,7 @@ impl Source {
             let request = request.map_err(kube::Error::BuildRequest)?;
             let text = timeout(LIST_DEADLINE, client.request_text(request)).await.map_err(|_| FeedError::NoAnswer)??;
             let page: Page<'_> = serde_json::from_str(&text)?;
-            page.items.iter().try_for_each(|item| sink.listed(item.get()))?;
+            page.items.iter().try_for_each(|item| sink.listed(Text { json: item.get(), shared: None }))?;
             let metadata = page.metadata.unwrap_or_default();
             match metadata.r#continue.filter(|token| !token.is_empty()) {
                 Some(token) => parameters.continue_token = Some(token),
@@ -199,11 +274,10 @@ impl Source {
             true => request.watch_metadata(&parameters, version),
             false => request.watch(&parameters, version),
         };
-        let stream = client.request_stream(request.map_err(kube::Error::BuildRequest)?);
-        let stream = timeout(SILENCE, stream).await.map_err(|_| FeedError::Silent)??;
-        let mut stream = std::pin::pin!(stream);
-        let (mut line, mut any) = (Vec::new(), false);
-        while timeout(SILENCE, next_line(&mut stream, &mut line)).await.map_err(|_| FeedError::Silent)?? {
+        let lines = Lines::of(client, request.map_err(kube::Error::BuildRequest)?);
+        let mut lines = timeout(SILENCE, lines).await.map_err(|_| FeedError::Silent)??;
+        let mut any = false;
+        while let Some(line) = timeout(SILENCE, lines.next()).await.map_err(|_| FeedError::Silent)?? {
             event(&line, version, sink)?;
             any = true;
         }
@@ -212,39 +286,17 @@ impl Source {
 }
 
 /// Passes one event on.
-fn event(line: &[u8], version: &mut String, sink: &mut dyn Sink) -> Result<(), FeedError> {
-    let Line { r#type, object } = serde_json::from_slice(line)?;
-    match r#type {
-        Kind::Added | Kind::Modified => sink.changed(object.get())?,
-        Kind::Deleted => sink.deleted(object.get())?,
-        Kind::Bookmark => {}
-        Kind::Error => return Err(FeedError::Ended(serde_json::from_str(object.get())?)),
-    }
-    let object: Versioned = serde_json::from_str(object.get())?;
-    if let Some(newer) = object.metadata.resource_version {
+fn event(line: &Line, version: &mut String, sink: &mut dyn Sink) -> Result<(), FeedError> {
+    let (kind, json) = Event::read(&line.bytes)?;
+    let text = Text { json, shared: line.is_shared.then_some(&line.bytes) };
+    let newer = match kind {
+        Kind::Added | Kind::Modified => sink.changed(text)?,
+        Kind::Deleted => sink.deleted(text)?,
+        Kind::Bookmark => serde_json::from_str::<Versioned>(json)?.metadata.resource_version,
+        Kind::Error => return Err(FeedError::Ended(serde_json::from_str(json)?)),
+    };
+    if let Some(newer) = newer {
         *version = newer;
     }
     Ok(())
-}
-
-/// Reads up to the next line's end; false at the end of the stream. A line that was begun and broke off is dropped: the
-/// server tells of it again.
-async fn next_line(stream: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> Result<bool, FeedError> {
-    line.clear();
-    loop {
-        let piece = stream.fill_buf().await?;
-        if piece.is_empty() {
-            return Ok(false);
-        }
-        let end = piece.iter().position(|byte| *byte == b'\n');
-        let length = end.unwrap_or(piece.len());
-        line.extend_from_slice(&piece[..length]);
-        stream.consume_unpin(length + usize::from(end.is_some()));
-        if line.len() > LONGEST_LINE {
-            return Err(FeedError::LongLine);
-        }
-        if end.is_some() && !line.is_empty() {
-            return Ok(true);
-        }
-    }
 }

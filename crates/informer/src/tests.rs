@@ -12,7 +12,7 @@ use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kinds::ObjectKey;
+use kinds::{KeptAnyway, ObjectKey};
 use kube::client::Body;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -30,6 +30,8 @@ struct State {
     items: Vec<Value>,
     revision: u64,
     watches: Vec<UnboundedSender<Bytes>>,
+    /// Whether what is sent is kept anyway.
+    keeps: bool,
 }
 
 impl Server {
@@ -47,7 +49,11 @@ impl Server {
         if query.contains("watch=true") {
             let (sender, receiver) = unbounded();
             state.watches.push(sender);
-            return Response::new(stream(receiver));
+            let mut answer = Response::new(stream(receiver));
+            if state.keeps {
+                answer.extensions_mut().insert(KeptAnyway);
+            }
+            return answer;
         }
         let list = json!({"kind": "ConfigMapList", "apiVersion": "v1",
             "metadata": {"resourceVersion": state.revision.to_string()}, "items": state.items});
@@ -61,9 +67,11 @@ impl Server {
 
     /// Sends an event to the newest watch, once there is one.
     async fn send(&self, kind: &str, object: Value) {
-        let mut line = serde_json::to_vec(&json!({"type": kind, "object": object})).unwrap();
-        line.push(b'\n');
-        self.watch().await.unbounded_send(line.into()).unwrap();
+        self.send_piece(line(kind, &object)).await;
+    }
+
+    async fn send_piece(&self, piece: impl Into<Bytes>) {
+        self.watch().await.unbounded_send(piece.into()).unwrap();
     }
 
     async fn watch(&self) -> UnboundedSender<Bytes> {
@@ -74,6 +82,11 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// An event as a server writes it.
+fn line(kind: &str, object: &Value) -> Vec<u8> {
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into()
 }
 
 fn stream(lines: UnboundedReceiver<Bytes>) -> Answer {
@@ -200,6 +213,46 @@ async fn objects_that_nobody_looks_at_rest_as_text_and_are_told_of_as_before() {
     assert_eq!(told(&subscription.changes().await), ["a 3>6"]);
     assert_eq!(names(&informer.owned_by("u1")), ["b"]);
     assert!(informer.shared.rest_once().await, "what was looked at is there again");
+}
+
+#[tokio::test]
+async fn events_are_lines_however_they_come_in_pieces() {
+    let server = Server::default();
+    let informer = started(&server).await;
+    let whole = [line("ADDED", &map("a", 3, None)), line("ADDED", &map("b", 4, None)), line("MODIFIED", &map("a", 5, None))].concat();
+    for at in 1..whole.len() {
+        server.send_piece(whole[..at].to_vec()).await;
+        server.send_piece(whole[at..].to_vec()).await;
+        let after = 5 + at as u64;
+        server.send_piece("\n").await;
+        server.send_piece(serde_json::to_vec(&json!({"object": map("c", after, None), "type": "ADDED"})).unwrap()).await;
+        server.send_piece("\n").await;
+        informer.caught_up(&after.to_string()).await;
+        assert_eq!(names(&informer.list()), ["a", "b", "c"], "{at}");
+        assert_eq!(informer.get(&key("a")).unwrap().resource_version().as_deref(), Some("5"), "{at}");
+        server.send("DELETED", map("a", after, None)).await;
+        server.send("DELETED", map("b", after, None)).await;
+        server.send("DELETED", map("c", after, None)).await;
+        informer.until(&key("c"), |object| object.is_none()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_keeps_anyway_is_not_kept_twice() {
+    for keeps in [true, false] {
+        let server = Server::default();
+        server.0.lock().unwrap().keeps = keeps;
+        let informer = started(&server).await;
+        let sent = Bytes::from(line("ADDED", &map("a", 3, None)));
+        server.send_piece(sent.clone()).await;
+        informer.caught_up("3").await;
+        let kept = informer.shared.view().objects[&key("a")].text.clone();
+        assert_eq!(sent.as_ptr_range().contains(&kept.as_ptr()), keeps);
+        // Only a piece that is one line, or else a small part would hold the whole.
+        server.send_piece([line("ADDED", &map("b", 4, None)), line("ADDED", &map("c", 5, None))].concat()).await;
+        informer.caught_up("5").await;
+        assert_eq!(informer.list().len(), 3);
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ pub fn split(object: &str) -> (Cow<'_, str>, &str) {
     let found = place(object).map(|place| object.split_at(place));
     let account = found.and_then(|(before, rest)| Some((before, rest.strip_prefix(ACCOUNT)?)));
     let Some((before, rest)) = account else { return (Cow::Borrowed(object), "") };
-    let (account, behind) = rest.split_at(list_end(rest));
+    let (account, behind) = rest.split_at(end(rest));
     (Cow::Owned([before, behind.strip_prefix(',').unwrap_or(behind)].concat()), account)
 }
 
@@ -22,6 +22,12 @@ pub fn split(object: &str) -> (Cow<'_, str>, &str) {
 fn place(object: &str) -> Option<usize> {
     let found = Marks::of(object).find(|mark| mark.depth == 1 && mark.byte == b'"' && object[mark.at..].starts_with(METADATA));
     Some(found?.at + METADATA.len())
+}
+
+/// The text of an object's metadata; `None` in a text without.
+pub fn metadata(object: &str) -> Option<&str> {
+    let metadata = &object[place(object)? - 1..];
+    Some(&metadata[..end(metadata)])
 }
 
 /// The object with an account, and how many bytes came in; both unchanged if the account is empty.
@@ -35,8 +41,8 @@ pub fn join(object: &str, account: &str) -> (String, usize) {
     }
 }
 
-/// Where a list that begins a JSON text ends.
-fn list_end(text: &str) -> usize {
+/// Where a list or an object that begins a JSON text ends.
+fn end(text: &str) -> usize {
     Marks::of(text).find(|mark| mark.depth == 0).map_or(text.len(), |mark| mark.at + 1)
 }
 

@@ -28,7 +28,8 @@ pub fn untouched<'a>(last: &'a Outline<'a>, live: &'a Outline<'a>, schema: Schem
 }
 
 /// The annotation's text for a configuration.
-pub fn text(mut configuration: Value) -> String {
+pub fn text(configuration: &str) -> String {
+    let mut configuration: Value = serde_json::from_str(configuration).unwrap_or_default();
     if let Some(annotations) = configuration.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.remove(ANNOTATION);
     }

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 pub use compare::Changes;
-pub use outline::Outline;
+pub use outline::{Json, Kind, Outline};
 pub use owners::{Entry, Operation, Owner, Owners};
 pub use schema::Schema;
 pub use set::Set;

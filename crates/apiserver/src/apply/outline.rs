@@ -47,6 +47,13 @@ impl<'a> Outline<'a> {
         (reader.at == text.len()).then_some(Self { text, nodes: reader.nodes })
     }
 
+    /// Whether the text is how its tree would be written: keys sorted and no two the same, whole numbers, nothing escaped. False may be
+    /// said of some such texts, too.
+    pub fn is_canonical(&self) -> bool {
+        let plain = |byte: u8| byte >= b' ' && byte != b'\\';
+        self.text.bytes().all(plain) && self.root().is_canonical()
+    }
+
     /// The whole.
     pub fn root(&self) -> Json<'_> {
         Json { text: self.text, nodes: &self.nodes, at: 0 }
@@ -66,6 +73,19 @@ impl<'a> Json<'a> {
     /// What stands between the quotes, escapes as they are; `None` for anything but a text.
     pub fn quoted(self) -> Option<&'a str> {
         self.raw().strip_prefix('"')?.strip_suffix('"')
+    }
+
+    fn is_canonical(self) -> bool {
+        let raw = self.raw();
+        match self.kind() {
+            Kind::Null => raw == "null",
+            Kind::Scalar => raw.starts_with('"') || matches!(raw, "true" | "false") || is_whole_number(raw),
+            Kind::List => self.children().all(|(_, item)| item.is_canonical()),
+            Kind::Object => {
+                let mut last = None;
+                self.children().all(|(key, value)| last.replace(key).is_none_or(|last| last < key) && value.is_canonical())
+            }
+        }
     }
 
     /// Whether it says nothing: null, or a list or object of nothing.
@@ -97,6 +117,15 @@ impl<'a> Json<'a> {
     fn slice(self, (from, to): (u32, u32)) -> &'a str {
         &self.text[from as usize..to as usize]
     }
+}
+
+/// Whether it is a number that is written in one way only.
+fn is_whole_number(raw: &str) -> bool {
+    /// So many digits fit into every kind of integer.
+    const DIGITS: usize = 18;
+    let digits = raw.strip_prefix('-').filter(|digits| *digits != "0").unwrap_or(raw);
+    let leads = digits.len() == 1 || !digits.starts_with('0');
+    (1..=DIGITS).contains(&digits.len()) && leads && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 struct Reader<'a> {
@@ -205,7 +234,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_text_is_canonical_if_its_tree_is_written_so() {
+        let texts = [
+            r#"{"a":1,"b":[{"c":"é","d":null},true,-12,0],"c":{},"d":[],"e":999999999999999999}"#,
+            r#"{"b":1,"a":2}"#,
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1.0}"#,
+            r#"{"a":1e3}"#,
+            r#"{"a":-0}"#,
+            r#"{"a":01}"#,
+            r#"{"a":"\u0061"}"#,
+            r#"{"a":99999999999999999999}"#,
+            r#"{"a":nul}"#,
+            r#"{"a":tru}"#,
+            "{\"a\":\"\t\"}",
+            r#"{"a":-}"#,
+        ];
+        for (text, canonical) in texts.into_iter().zip([true].into_iter().chain(std::iter::repeat(false))) {
+            assert_eq!(Outline::of(text).unwrap().is_canonical(), canonical, "{text}");
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn what_is_canonical_is_what_is_written(text in r#"\{"[ab]":(-?[0-9.]{1,3}|"[aé\\t]{0,2}"|null|\[\]),"[ab]":(\{"a":[0-9]\}|-0|1e2)\}"#) {
+            if Outline::of(&text).is_some_and(|outline| outline.is_canonical()) {
+                let tree: serde_json::Value = serde_json::from_str(&text).unwrap();
+                proptest::prop_assert_eq!(tree.to_string(), text);
+            }
+        }
+
         #[test]
         fn no_text_makes_it_panic(text in "[\\[\\]{}\",:a0\\\\]{0,40}") {
             let _ = Outline::of(&text).map(|outline| outline.root().children().count());

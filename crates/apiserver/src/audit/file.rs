@@ -5,10 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::Counts;
+use super::queue::Line;
 
 /// Where records are written, and how much of it is kept.
 #[derive(Clone, Debug)]
@@ -40,34 +40,58 @@ impl Log {
         if self.written > 0 && self.written + line.len() as u64 > self.place.size {
             self.turn()?;
         }
+        if line.len() >= self.file.capacity() {
+            return self.long_line(line);
+        }
+        // As a whole, or not at all: this only goes to the buffer, once there is room in it. What is in it is tried again.
+        self.file.write_all(line)?;
         self.written += line.len() as u64;
-        self.file.write_all(line)
+        Ok(())
+    }
+
+    /// Writes what the buffer does not hold. Half a line would spoil the next one.
+    fn long_line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.file.flush()?;
+        let file = self.file.get_mut();
+        let before = file.metadata()?.len();
+        file.write_all(line).inspect_err(|_| drop(file.set_len(before)))?;
+        self.written += line.len() as u64;
+        Ok(())
     }
 
     /// Moves the full file away and begins the next.
     fn turn(&mut self) -> io::Result<()> {
         self.file.flush()?;
-        let Place { path, backups, .. } = &self.place;
-        for number in (1..*backups).rev() {
-            move_if_there(&numbered(path, number), &numbered(path, number + 1))?;
-        }
-        match backups {
-            0 => std::fs::remove_file(path)?,
-            _ => move_if_there(path, &numbered(path, 1))?,
+        // It is not there if it was moved before, but the next could not be begun.
+        if self.place.path.try_exists()? {
+            self.make_room()?;
         }
         *self = Self::open(self.place.clone())?;
         Ok(())
     }
 
+    fn make_room(&self) -> io::Result<()> {
+        let Place { path, backups, .. } = &self.place;
+        for number in (1..*backups).rev() {
+            move_if_there(&numbered(path, number), &numbered(path, number + 1))?;
+        }
+        match backups {
+            0 => std::fs::remove_file(path),
+            _ => std::fs::rename(path, numbered(path, 1)),
+        }
+    }
+
     /// Writes what comes until nobody can send any more. What can't be written is counted, and told in the program's own log.
-    pub fn run(mut self, mut lines: mpsc::Receiver<Bytes>, counts: &Counts) {
-        while let Some(line) = lines.blocking_recv() {
-            let mut written = self.line(&line);
-            while let (Ok(()), Ok(line)) = (&written, lines.try_recv()) {
-                written = self.line(&line);
+    pub fn run(mut self, mut lines: mpsc::Receiver<Line>, counts: &Counts) {
+        while let Some(first) = lines.blocking_recv() {
+            let (mut next, mut refused) = (Some(first), None);
+            while let Some(line) = next {
+                refused = self.line(&line.text).inspect_err(|_| counts.failed()).err().or(refused);
+                drop(line);
+                next = lines.try_recv().ok();
             }
-            if let Err(error) = written.and_then(|()| self.file.flush()) {
-                counts.failed();
+            refused = self.file.flush().inspect_err(|_| counts.failed()).err().or(refused);
+            if let Some(error) = refused {
                 tracing::error!(path = %self.place.path.display(), %error, "requests can't be put on record");
             }
         }
@@ -91,7 +115,23 @@ fn move_if_there(from: &Path, to: &Path) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use super::super::queue::Queue;
     use super::*;
+
+    #[test]
+    fn each_record_that_the_disk_refuses_is_counted() {
+        // Never full by itself: such a place can't be moved away.
+        let place = Place { path: "/dev/full".into(), size: u64::MAX, backups: 0 };
+        let (queue, waiting) = Queue::new(3, 1 << 20);
+        for _ in 0..3 {
+            // Too long to be kept for later.
+            queue.try_put(vec![b'x'; 1 << 16].into()).unwrap();
+        }
+        drop(queue);
+        let counts = Counts::default();
+        Log::open(place).unwrap().run(waiting, &counts);
+        assert_eq!(counts.told(), (0, 3));
+    }
 
     #[test]
     fn full_files_make_room_and_the_oldest_goes() {
@@ -111,5 +151,12 @@ mod tests {
         assert_eq!([1, 2].map(|number| read(&numbered(&path, number))), ["line-2-a\nline-2-b\n", "line-1-a\nline-1-b\n"]);
         assert!(!numbered(&path, 3).exists());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+        // Moved away, though the next could not be begun: that is tried again, and nothing moves on.
+        let mut log = Log::open(place).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        log.line(&[b'x'; 1 << 16]).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 16);
+        assert_eq!([1, 2].map(|number| read(&numbered(&path, number))), ["line-2-a\nline-2-b\n", "line-1-a\nline-1-b\n"]);
     }
 }

@@ -15,7 +15,6 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 
 use crate::auth::Identity;
 use crate::random;
@@ -25,15 +24,18 @@ use crate::service::Caller;
 mod event;
 mod file;
 mod policy;
+mod queue;
 mod subject;
 
 use event::{Event, ObjectRef, ResponseStatus, User};
 pub use file::Place;
 use policy::{Asked, Judgement, Level, Stage};
 pub use policy::{Policy, PolicyError};
+use queue::Queue;
 
-/// Records that may wait to be written.
-const QUEUE: usize = 10_000;
+/// Records that may wait to be written, and the bytes that they may have together.
+const RECORDS: usize = 10_000;
+const BYTES: u32 = 64 << 20;
 /// The longest object that is put on record, in bytes.
 const LARGEST_OBJECT: usize = 1 << 20;
 /// The longest name that a client may give its request.
@@ -61,7 +63,7 @@ impl Counts {
 #[derive(Debug)]
 pub struct Auditor {
     policy: Policy,
-    lines: Option<mpsc::Sender<Bytes>>,
+    lines: Option<Queue>,
     pub counts: Arc<Counts>,
     writer: Option<JoinHandle<()>>,
 }
@@ -70,11 +72,19 @@ impl Auditor {
     /// Puts on record what a policy says.
     pub fn open(place: Place, policy: Policy) -> io::Result<Arc<Self>> {
         let log = file::Log::open(place)?;
-        let (lines, waiting) = mpsc::channel(QUEUE);
+        let (lines, waiting) = Queue::new(RECORDS, BYTES);
         let counts = Arc::new(Counts::default());
         let own = Arc::clone(&counts);
         let writer = std::thread::Builder::new().name("audit".to_owned()).spawn(move || log.run(waiting, &own))?;
         Ok(Arc::new(Self { policy, lines: Some(lines), counts, writer: Some(writer) }))
+    }
+
+    /// Hands a record over as soon as there is room.
+    async fn put(&self, line: Bytes) {
+        let Some(lines) = &self.lines else { return };
+        if !lines.put(line).await {
+            self.counts.failed();
+        }
     }
 }
 
@@ -139,20 +149,24 @@ impl Record {
         }
     }
 
-    /// Who asks.
-    pub fn user(&mut self, user: &Identity) {
-        self.user = user.clone();
-    }
-
-    /// As whom the request is treated, and what it asks for, if that is anything.
-    pub async fn asks(&mut self, effective: &Identity, route: Option<&Route>) {
-        self.impersonated = (*effective != self.user).then(|| effective.clone());
+    /// What it asks for, if that is anything.
+    pub fn about(&mut self, route: Option<&Route>) {
         if let Some((verb, object)) = route.and_then(subject::of) {
             self.verb = verb.to_owned();
             self.object = Some(object);
         }
+    }
+
+    /// Who asks. Rules are about them, whomever they act as.
+    pub async fn asks(&mut self, user: &Identity) {
+        self.user = user.clone();
         self.judge();
         self.tell(Stage::RequestReceived).await;
+    }
+
+    /// As whom the request is treated.
+    pub fn acts_as(&mut self, effective: &Identity) {
+        self.impersonated = (*effective != self.user).then(|| effective.clone());
     }
 
     /// Whether and why it was allowed.
@@ -204,10 +218,10 @@ impl Record {
         if self.judgement.is_some() {
             return;
         }
-        let user = self.impersonated.as_ref().unwrap_or(&self.user);
+        let Identity { user, groups, .. } = &self.user;
         let target = self.object.as_ref().map(subject::target);
         let path = self.uri.split('?').next().unwrap_or_default();
-        let asked = Asked { user: &user.user, groups: &user.groups, verb: &self.verb, path, target };
+        let asked = Asked { user, groups, verb: &self.verb, path, target };
         self.judgement = Some(self.auditor.policy.judge(&asked));
     }
 
@@ -257,9 +271,8 @@ impl Record {
     }
 
     async fn tell(&self, stage: Stage) {
-        if let (Some(line), Some(lines)) = (self.line(stage), &self.auditor.lines) {
-            // The writer ends only with the auditor, which is here.
-            let _ = lines.send(line).await;
+        if let Some(line) = self.line(stage) {
+            self.auditor.put(line).await;
         }
     }
 }
@@ -271,14 +284,11 @@ impl Drop for Open {
     fn drop(&mut self) {
         let Some(record) = self.0.take() else { return };
         let Some(line) = record.line(Stage::ResponseComplete) else { return };
-        let Some(lines) = &record.auditor.lines else { return };
-        if let (Err(mpsc::error::TrySendError::Full(line)), Ok(runtime)) = (lines.try_send(line), tokio::runtime::Handle::try_current()) {
-            let auditor = Arc::clone(&record.auditor);
-            runtime.spawn(async move {
-                if let Some(lines) = &auditor.lines {
-                    let _ = lines.send(line).await;
-                }
-            });
+        let Some(Err(line)) = record.auditor.lines.as_ref().map(|lines| lines.try_put(line)) else { return };
+        let auditor = Arc::clone(&record.auditor);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move { auditor.put(line).await })),
+            Err(_) => auditor.counts.failed(),
         }
     }
 }

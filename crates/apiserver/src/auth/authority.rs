@@ -97,6 +97,10 @@ impl Authority {
 
     /// All roles and bindings, as new as the store tells them: whoever was answered that one is stored finds it here.
     pub async fn index(&self) -> Result<Arc<Index>, ApiError> {
+        if self.store.is_shared() {
+            // Another server may have answered for what this one has not been told yet. After this, the watch has all of it.
+            self.store.newest().await?;
+        }
         if let Some(index) = self.caught_up() {
             return Ok(index);
         }
@@ -107,6 +111,7 @@ impl Authority {
         for entry in page.entries {
             take_in(&mut index, &entry.key, Some(entry.document.json()));
         }
+        index.settle();
         let index = Arc::new(index);
         let followed = Followed { index: Arc::clone(&index), watch };
         *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = Some(followed);
@@ -117,11 +122,19 @@ impl Authority {
     fn caught_up(&self) -> Option<Arc<Index>> {
         let mut slot = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         let followed = slot.as_mut()?;
+        let mut changed = false;
         loop {
             match followed.watch.next().now_or_never() {
+                None if changed => {
+                    Arc::make_mut(&mut followed.index).settle();
+                    changed = false;
+                }
                 None => return Some(Arc::clone(&followed.index)),
                 Some(Ok(WatchMessage::Progress(_))) => {}
-                Some(Ok(WatchMessage::Event(event))) => followed.take_in(&event),
+                Some(Ok(WatchMessage::Event(event))) => {
+                    followed.take_in(&event);
+                    changed = true;
+                }
                 Some(Err(_)) => {
                     *slot = None;
                     return None;
@@ -193,4 +206,44 @@ fn denied(user: &Identity, ask: &Ask<'_>, reason: &str) -> ApiError {
     let message =
         format!("{subject} is forbidden: User {:?} cannot {} resource {own:?} in API group {group:?} {place}{reason}", user.user, ask.verb);
     ApiError::Denied { group: group.to_owned(), plural: resource.to_owned(), name: name.to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use etcd_fixture::Cluster;
+    use kinds::registry;
+    use serde_json::{Value, json};
+    use store::etcd::{Etcd, Options};
+    use store::{Change, Expected};
+
+    use super::*;
+    use crate::document::Text;
+
+    /// Stores an object as if the server had answered that it is there.
+    async fn stored(store: &dyn Store, plural: &str, name: &str, object: Value) {
+        let row = registry::find(GROUP, "v1", plural).unwrap();
+        let mut object = row.codec.from_value(&object).unwrap();
+        let key = keys::object(row, "", name);
+        let expected = store.get(&key).await.unwrap().0.map_or(Expected::Absent, |entry| Expected::At(entry.revision));
+        store.commit(&key, expected, Change::Put(Text::of(row, &mut *object).draft(""))).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_another_server_has_answered_counts_here() {
+        let etcd = Cluster::start(1);
+        let open = || async { Etcd::open(&etcd.address("test").parse().unwrap(), Options::default()).await.unwrap() };
+        let (other, here) = (open().await, Authority::new(Arc::new(open().await)));
+        let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]);
+        stored(&other, "clusterroles", "r", json!({"metadata": {"name": "r"}, "rules": rules})).await;
+        let who = Who { user: "bob", groups: &[] };
+        let ask = Ask::on("list", Asked { resource: "pods", ..Asked::default() });
+        for round in 0..200 {
+            let may = round % 2 == 0;
+            let user = if may { "bob" } else { "eve" };
+            let binding = json!({"metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": "r"},
+                "subjects": [{"kind": "User", "name": user}]});
+            stored(&other, "clusterrolebindings", "b", binding).await;
+            assert_eq!(here.decide(who, &ask).await.unwrap().is_allowed(), may, "round {round}");
+        }
+    }
 }

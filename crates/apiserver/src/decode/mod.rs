@@ -9,6 +9,7 @@ use kinds::{Object, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::apply::Outline;
 use crate::error::ApiError;
 use crate::protobuf;
 use crate::query::FieldValidation;
@@ -87,7 +88,8 @@ pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidatio
 
 /// A configuration that is to be applied.
 pub struct Read {
-    pub value: Value,
+    /// An object in JSON, as its tree is written.
+    pub text: String,
     pub warnings: Vec<String>,
     /// Why one of its quantities is none.
     pub bad_quantity: Option<String>,
@@ -96,27 +98,40 @@ pub struct Read {
 /// Reads a configuration: JSON, or YAML, which JSON is. Fields that are there twice are told.
 pub fn configuration(resource: &'static Resource, body: &[u8], validation: FieldValidation) -> Result<Read, ApiError> {
     let unreadable = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding YAML: {error}"));
-    let (json, value) = match serde_json::from_slice::<Value>(body) {
-        Ok(value) => (Cow::Borrowed(body), value),
-        Err(_) => {
-            let json = yaml::to_json(body).map_err(|error| unreadable(&error))?;
-            let value = serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
-            (Cow::Owned(json), value)
-        }
+    let (json, text) = match canonical(body) {
+        Some(text) => (Cow::Borrowed(text.as_bytes()), text.to_owned()),
+        None => rewritten(body).map_err(|error| unreadable(&error))?,
     };
-    if !value.is_object() {
+    if !text.starts_with('{') {
         return Err(unreadable(&"the configuration must be an object"));
     }
     let scan = scan::scan(resource, &json).map_err(|error| unreadable(&error))?;
     // What is unknown is refused in any case, when the configuration is compared with the schema.
     let repeated: Vec<_> = scan.faults.into_iter().filter(|fault| fault.starts_with("duplicate")).collect();
+    let bad_quantity = scan.bad_quantity;
     match validation {
         FieldValidation::Strict if !repeated.is_empty() => {
             Err(ApiError::bad_request(format!("error strict decoding YAML: {}", repeated.join(", "))))
         }
-        FieldValidation::Warn => Ok(Read { value, warnings: repeated, bad_quantity: scan.bad_quantity }),
-        FieldValidation::Strict | FieldValidation::Ignore => Ok(Read { value, warnings: Vec::new(), bad_quantity: scan.bad_quantity }),
+        FieldValidation::Warn => Ok(Read { text, warnings: repeated, bad_quantity }),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(Read { text, warnings: Vec::new(), bad_quantity }),
     }
+}
+
+/// A body that is written as its tree would be, as most programs write them: it needs no tree.
+fn canonical(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(body).ok()?.trim_ascii_end();
+    Outline::of(text)?.is_canonical().then_some(text)
+}
+
+/// A body as JSON, and how its tree is written.
+fn rewritten(body: &[u8]) -> Result<(Cow<'_, [u8]>, String), String> {
+    if let Ok(tree) = serde_json::from_slice::<Value>(body) {
+        return Ok((Cow::Borrowed(body), tree.to_string()));
+    }
+    let json = yaml::to_json(body).map_err(|error| error.to_string())?;
+    let tree: Value = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
+    Ok((Cow::Owned(json), tree.to_string()))
 }
 
 /// Reads what has become of an object by a configuration: only the configuration is looked at again.

@@ -210,6 +210,8 @@ pub async fn answer(shared: &Shared) -> Result<Response, ApiError> {
     let mut page = Page::default();
     requests(&shared.metrics, &mut page);
     flow::tell(&shared.gate, &mut page);
+    let refused = shared.peers.refused() as f64;
+    page.single("apiserver_refused_connections_total", "counter", "Connections closed because their peer had all it may have.", refused);
     if let Some(auditor) = &shared.config.audit {
         let (events, errors) = auditor.counts.told();
         page.single("apiserver_audit_event_total", "counter", "Records made for the audit log.", events as f64);

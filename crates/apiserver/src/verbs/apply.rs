@@ -5,10 +5,9 @@ use std::borrow::Cow;
 use http::StatusCode;
 use kinds::Resource;
 use kinds::registry::Subresource;
-use serde_json::Value;
 
 use super::{target, written};
-use crate::apply::{self, Application, Claim, Operation, Outline, Owners, Refusal, Set, last_applied};
+use crate::apply::{self, Application, Claim, Json, Kind, Operation, Outline, Owners, Refusal, Set, last_applied};
 use crate::context::Context;
 use crate::decode::{self, Read};
 use crate::error::ApiError;
@@ -30,7 +29,7 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ApplyOptio
         _ => Part::Main,
     };
     let read = decode::configuration(call.resource, body, options.write.field_validation)?;
-    let configuration = Configuration { read, force: options.force };
+    let configuration = Configuration::of(read, options.force)?;
     configuration.check(call.resource)?;
     let target = Target { repeatable: true, ..target(context, call, options.write.dry_run) };
     for _ in 0..ATTEMPTS {
@@ -63,30 +62,57 @@ async fn may_create(context: &Context<'_>, call: &Call, options: &ApplyOptions) 
 
 /// A configuration as a client sends it.
 pub(super) struct Configuration {
-    pub read: Read,
-    pub force: bool,
+    read: Read,
+    head: Head,
+    force: bool,
+}
+
+/// What a configuration says of which object it is about; empty where it says nothing.
+struct Head {
+    api_version: String,
+    kind: String,
+    namespace: String,
+    name: String,
+    uid: String,
+    resource_version: String,
+    says_owners: bool,
+}
+
+impl Head {
+    fn of(configuration: &Outline<'_>) -> Self {
+        let root = configuration.root();
+        let metadata = root.get("metadata");
+        let text = |value: Option<Json<'_>>| value.and_then(|value| serde_json::from_str(value.raw()).ok()).unwrap_or_default();
+        let of_metadata = |field: &str| metadata.and_then(|metadata| metadata.get(field));
+        Self {
+            api_version: text(root.get("apiVersion")),
+            kind: text(root.get("kind")),
+            namespace: text(of_metadata("namespace")),
+            name: text(of_metadata("name")),
+            uid: text(of_metadata("uid")),
+            resource_version: text(of_metadata("resourceVersion")),
+            says_owners: of_metadata("managedFields").is_some_and(|value| value.kind() != Kind::Null),
+        }
+    }
 }
 
 impl Configuration {
-    fn text(&self, field: &str) -> &str {
-        self.read.value.get(field).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    fn metadata(&self, field: &str) -> &str {
-        self.read.value.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_str).unwrap_or_default()
+    pub fn of(read: Read, force: bool) -> Result<Self, ApiError> {
+        let outline = Outline::of(&read.text).ok_or_else(|| ApiError::bad_request("the configuration is too large"))?;
+        Ok(Self { head: Head::of(&outline), read, force })
     }
 
     /// Refuses what is meant for another kind or version, and who says themselves who owns what.
     fn check(&self, resource: &Resource) -> Result<(), ApiError> {
-        let (version, expected) = (self.text("apiVersion"), resource.api_version());
+        let (version, expected) = (self.head.api_version.as_str(), resource.api_version());
         if version != expected {
             let message = format!("Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}");
             return Err(ApiError::bad_request(message));
         }
-        if self.read.value.pointer("/metadata/managedFields").is_some_and(|managed| !managed.is_null()) {
+        if self.head.says_owners {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
-        match self.text("kind") {
+        match self.head.kind.as_str() {
             kind if kind == resource.kind => Ok(()),
             "" => Err(self.not_typed(vec![format!("no corresponding type for {expected}, Kind=")])),
             kind => Err(ApiError::bad_request(format!(
@@ -97,8 +123,8 @@ impl Configuration {
     }
 
     fn not_typed(&self, faults: Vec<String>) -> ApiError {
-        let (namespace, name) = (self.metadata("namespace"), self.metadata("name"));
-        let object = format!("{namespace}/{name}; {}, Kind={}", self.text("apiVersion"), self.text("kind"));
+        let Head { api_version, kind, namespace, name, .. } = &self.head;
+        let object = format!("{namespace}/{name}; {api_version}, Kind={kind}");
         ApiError::NotTyped { object, faults }
     }
 
@@ -112,14 +138,14 @@ impl Configuration {
         if current.is_none() {
             self.check_new(target, meta.name.as_deref())?;
         }
-        if self.metadata("resourceVersion").is_empty() {
+        if self.head.resource_version.is_empty() {
             // The one that was met is no condition.
             meta.resource_version = None;
         }
         if target.manager == last_applied::KUBECTL
             && let Some(annotations) = meta.annotations.as_mut().filter(|annotations| annotations.contains_key(last_applied::ANNOTATION))
         {
-            annotations.insert(last_applied::ANNOTATION.to_owned(), last_applied::text(self.read.value.clone()));
+            annotations.insert(last_applied::ANNOTATION.to_owned(), last_applied::text(&self.read.text));
             if metadata::too_many_annotations(annotations) {
                 annotations.remove(last_applied::ANNOTATION);
             }
@@ -131,8 +157,7 @@ impl Configuration {
         let broken = || ApiError::internal(format!("a stored {} is no JSON that can be compared", resource.kind));
         let outline = |text| Outline::of(text).ok_or_else(broken);
         let live_text = current.map_or(Cow::Borrowed(NOTHING), |current| current.text_as(resource));
-        let text = self.read.value.to_string();
-        let (live, configuration, nothing) = (outline(&live_text)?, outline(&text)?, outline(NOTHING)?);
+        let (live, configuration, nothing) = (outline(&live_text)?, outline(&self.read.text)?, outline(NOTHING)?);
         let account = apply::account(current.map_or("", |current| &current.managed)).ok_or_else(broken)?;
         let mut owners = Owners::read(&account).unwrap_or_default();
         if owners.0.is_empty() && current.is_some() {
@@ -164,7 +189,7 @@ impl Configuration {
                 return Err(ApiError::bad_request(why));
             }
         }
-        match (self.metadata("uid"), self.metadata("resourceVersion")) {
+        match (self.head.uid.as_str(), self.head.resource_version.as_str()) {
             ("", "" | "0") => Ok(()),
             ("", version) => conflict(format!("the provided object specified resourceVersion {version}, and no existing object was found")),
             (uid, _) => conflict(format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found")),

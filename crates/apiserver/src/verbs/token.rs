@@ -92,6 +92,12 @@ async fn bind(context: &Context<'_>, call: &Call, reference: Option<&BoundObject
     if node.is_some() && place.as_deref() != node {
         return refused("node requested token bound to a pod scheduled on a different node");
     }
+    if found.downcast_ref::<Pod>().is_some_and(|pod| account_of(pod) != call.name) {
+        return Err(ApiError::bad_request(format!(
+            "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+            call.name
+        )));
+    }
     let bound = Some(Bound { name, uid: own });
     match kind.as_str() {
         "Pod" => (private.pod, private.node) = (bound, node_of(context, place).await?),
@@ -99,6 +105,11 @@ async fn bind(context: &Context<'_>, call: &Call, reference: Option<&BoundObject
         _ => private.node = bound,
     }
     Ok(())
+}
+
+/// The account that a pod runs under.
+fn account_of(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or_default()
 }
 
 /// The node of a pod, which its token tells.

@@ -265,7 +265,9 @@ async fn whoever_may_acts_as_someone_else() {
 async fn bound_pod(harness: &Harness, name: &str, node: &str) -> Value {
     let mut wanted = pod(name);
     wanted["spec"]["nodeName"] = json!(node);
-    wanted["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": format!("of-{node}")}}]);
+    wanted["spec"]["volumes"] = json!([
+        {"name": "v", "secret": {"secretName": format!("of-{node}")}},
+        {"name": "c", "persistentVolumeClaim": {"claimName": format!("of-{node}")}}]);
     harness.ok("POST", PODS, wanted).await
 }
 
@@ -290,6 +292,11 @@ async fn tokens_are_reviewed_for_whom_and_for_what_they_are() {
         let status = asked(&harness, admin(), reviews, spec).await;
         assert_eq!(status, json!({"user": {}, "error": "invalid bearer token"}));
     }
+    harness.ok("POST", "/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "other"}})).await;
+    let bound = json!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p"}}});
+    let (code, status) = by(&harness, admin(), "POST", &path.replace("/default/token", "/other/token"), &[], bound).await;
+    let message = "cannot bind token for serviceaccount \"other\" to pod running with different serviceaccount name.";
+    assert_eq!((code, &status["message"]), (400, &json!(message)));
     harness.ok("DELETE", &format!("{PODS}/p"), json!({"gracePeriodSeconds": 0})).await;
     assert!(asked(&harness, admin(), reviews, json!({"token": token, "audiences": ["a"]})).await["authenticated"].is_null());
 }
@@ -298,11 +305,15 @@ async fn tokens_are_reviewed_for_whom_and_for_what_they_are() {
 async fn the_agent_of_a_node_reaches_its_own_objects_only() {
     let harness = Harness::new().await;
     let secrets = "/api/v1/namespaces/default/secrets";
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     for name in ["n1", "n2"] {
         harness.ok("POST", secrets, json!({"metadata": {"name": format!("of-{name}")}})).await;
+        harness.ok("POST", claims, json!({"metadata": {"name": format!("of-{name}")}, "spec": claim})).await;
         bound_pod(&harness, &format!("on-{name}"), name).await;
     }
     let status = json!({"status": {"phase": "Running"}});
+    let resized = json!({"status": {"capacity": {"storage": "1Gi"}}});
     let nodes = "/api/v1/nodes";
     for (method, path, body, code) in [
         ("GET", format!("{secrets}/of-n1"), Value::Null, 200),
@@ -315,6 +326,9 @@ async fn the_agent_of_a_node_reaches_its_own_objects_only() {
         ("PATCH", format!("{PODS}/on-n1/status"), status.clone(), 200),
         ("PATCH", format!("{PODS}/on-n2/status"), status, 403),
         ("DELETE", format!("{PODS}/on-n2"), json!({}), 403),
+        ("GET", format!("{claims}/of-n2"), Value::Null, 403),
+        ("PATCH", format!("{claims}/of-n1/status"), resized.clone(), 200),
+        ("PATCH", format!("{claims}/of-n2/status"), resized, 403),
         ("POST", nodes.to_owned(), json!({"metadata": {"name": "n1"}}), 201),
         ("POST", nodes.to_owned(), json!({"metadata": {"name": "n2"}}), 403),
         ("PATCH", format!("{nodes}/n1"), json!({"metadata": {"labels": {"node-restriction.kubernetes.io/x": "y"}}}), 403),

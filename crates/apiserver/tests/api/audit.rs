@@ -10,6 +10,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::harness::{CONFIG_MAPS, Harness, PODS, pod};
+use crate::network::Served;
 
 /// A server that puts on record what a policy says, and where.
 struct Recorded {
@@ -81,6 +82,52 @@ async fn everything_is_on_record_without_bodies_unless_told_otherwise() {
         (&json!("get"), &json!("none"), &json!(404))
     );
     assert_eq!(missing["auditID"].as_str().unwrap().as_bytes(), named.headers["audit-id"].as_bytes());
+}
+
+#[tokio::test]
+async fn rules_are_about_who_asks_whomever_they_act_as() {
+    let policy = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: None
+  users: [jane]
+- level: Request
+  users: [admin]
+- level: Metadata
+";
+    let recorded = Recorded::with(Policy::parse(policy).unwrap()).await;
+    let as_jane = |method: &str, user: &str| {
+        let request = Request::builder().method(method).uri(format!("{PODS}/a")).header("impersonate-user", "jane");
+        recorded.harness.send(request.body(Full::new(Bytes::new())).unwrap(), Identity::new(user, &["system:masters"]))
+    };
+    as_jane("GET", "admin").await;
+    as_jane("GET", "jane").await;
+    // Nobody lets her act as anyone, and that is on record as well.
+    let request = Request::builder().method("DELETE").uri(format!("{PODS}/a")).header("impersonate-user", "eve");
+    let refused = recorded.harness.send(request.body(Full::new(Bytes::new())).unwrap(), Identity::new("bob", &[])).await;
+    assert_eq!(refused.status(), 403);
+    let records = recorded.records().await;
+    let [acting, refused] = about(&records, &format!("{PODS}/a"))[..] else { panic!("{records:?}") };
+    assert_eq!(
+        (&acting["level"], &acting["user"]["username"], &acting["impersonatedUser"]["username"]),
+        (&json!("Request"), &json!("admin"), &json!("jane"))
+    );
+    assert_eq!((&refused["level"], &refused["verb"], &refused["user"]["username"]), (&json!("Metadata"), &json!("delete"), &json!("bob")));
+    assert_eq!(refused["objectRef"], json!({"resource": "pods", "namespace": "default", "name": "a", "apiVersion": "v1"}));
+    assert_eq!((&refused["responseStatus"]["code"], refused.get("impersonatedUser")), (&json!(403), None));
+}
+
+#[tokio::test]
+async fn who_can_not_say_who_they_are_is_on_record_with_what_they_asked_for() {
+    let Recorded { harness, auditor, folder } = Recorded::with(Policy::default()).await;
+    let served = Served::start(harness).await;
+    assert_eq!(served.ask(&format!("{PODS}/a"), false, false, Some("x.y.z")).await.0, 401);
+    let records = Recorded { harness: served.end().await, auditor, folder }.records().await;
+    let [refused] = about(&records, &format!("{PODS}/a"))[..] else { panic!("{records:?}") };
+    assert_eq!((&refused["verb"], &refused["responseStatus"]["code"]), (&json!("get"), &json!(401)));
+    assert_eq!(refused["objectRef"], json!({"resource": "pods", "namespace": "default", "name": "a", "apiVersion": "v1"}));
 }
 
 const POLICY: &str = "

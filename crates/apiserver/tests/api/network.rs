@@ -33,8 +33,19 @@ impl Served {
         Self { harness, address, stop, task }
     }
 
+    /// Stops serving, and gives what served once no connection is left.
+    pub async fn end(self) -> Harness {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        self.harness
+    }
+
     /// A connection with TLS, with or without the administrator's certificate.
     pub async fn connect(&self, http2: bool, admin: bool) -> tokio_rustls::client::TlsStream<TcpStream> {
+        self.secure(TcpStream::connect(self.address).await.unwrap(), http2, admin).await
+    }
+
+    async fn secure(&self, stream: TcpStream, http2: bool, admin: bool) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.harness.certificates.authority().as_bytes()).unwrap()).unwrap();
         let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
@@ -47,12 +58,11 @@ impl Served {
             builder.with_no_client_auth()
         };
         config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("kubernetes.default.svc").unwrap();
         tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
     }
 
-    async fn ask(&self, path: &str, http2: bool, admin: bool, token: Option<&str>) -> (u16, Value) {
+    pub async fn ask(&self, path: &str, http2: bool, admin: bool, token: Option<&str>) -> (u16, Value) {
         let mut request = http::Request::builder().uri(format!("https://kubernetes.default.svc{path}")).header("host", "kubernetes");
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -99,9 +109,7 @@ async fn certificates_identify_and_strangers_are_refused() {
     assert_eq!(served.ask("/readyz", false, false, None).await.0, 200);
     assert_eq!(served.ask("/version", false, false, None).await.0, 200);
     assert_eq!(served.ask("/nonsense", false, false, None).await.0, 403);
-    served.stop.cancel();
-    served.task.await.unwrap();
-    assert_eq!(served.harness.get("/api/v1/namespaces?watch=true").await.status, 503);
+    assert_eq!(served.end().await.get("/api/v1/namespaces?watch=true").await.status, 503);
 }
 
 #[tokio::test]
@@ -203,8 +211,26 @@ async fn a_client_may_not_open_watches_without_end() {
 }
 
 #[tokio::test]
+async fn a_peer_leaves_connections_to_others() {
+    use tokio::io::AsyncReadExt;
+    let served = Served::start(Harness::with(|config, _| config.limits.connections = 4).await).await;
+    // They say nothing, and are waited for.
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(served.address).await.unwrap());
+    }
+    let mut refused = TcpStream::connect(served.address).await.unwrap();
+    assert!(matches!(refused.read(&mut [0]).await, Ok(0) | Err(_)));
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    served.secure(other.connect(served.address).await.unwrap(), false, true).await;
+    let page = served.harness.get("/metrics").await.text();
+    assert!(page.contains("\napiserver_refused_connections_total 1\n"), "{page}");
+}
+
+#[tokio::test]
 async fn a_client_that_takes_nothing_of_a_long_list_loses_it_and_its_connection() {
-    let harness = Harness::with(|config, _| config.limits.sending = std::time::Duration::from_millis(200)).await;
+    let harness = Harness::with(|config, _| config.limits.sending = std::time::Duration::from_secs(2)).await;
     let served = Served::start(harness).await;
     for number in 0..32 {
         let object = json!({"metadata": {"name": format!("c-{number}")}, "data": {"text": "x".repeat(900 << 10)}});

@@ -86,12 +86,6 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// Makes a key ready after a delay, or earlier if something else does.
-    pub fn add_after(&self, key: K, delay: Duration) {
-        self.state().ask_later(key, delay);
-        self.timing.notify_one();
-    }
-
     /// The next key to work on; `None` once the queue is closed. To be followed by [`WorkQueue::finish`]. Cancel-safe.
     pub(super) async fn next(&self) -> Option<K> {
         loop {
@@ -218,22 +212,9 @@ impl<K: Key> State<K> {
         (false, delay.is_some())
     }
 
-    /// A rest is not shortened by this.
-    fn ask_later(&mut self, key: K, delay: Duration) {
-        match self.keys.get_mut(&key).filter(|slot| slot.phase == Phase::Resting) {
-            Some(slot) => slot.recheck = [slot.recheck, Instant::now().checked_add(delay)].into_iter().flatten().min(),
-            None => self.delay(key, delay),
-        }
-    }
-
-    /// The earlier of two delays counts.
+    /// The key has no delay yet.
     fn delay(&mut self, key: K, delay: Duration) {
         let Some(at) = Instant::now().checked_add(delay) else { return };
-        let earlier = self.keys.get(&key).and_then(|slot| slot.delay).is_some_and(|(set, _)| set <= at);
-        if earlier {
-            return;
-        }
-        self.clear_delay(&key);
         self.delays += 1;
         let place = (at, self.delays);
         self.keys.entry(key.clone()).or_default().delay = Some(place);
@@ -312,11 +293,14 @@ mod tests {
 
     const DONE: Finish = Finish::Done(Outcome::done());
 
-    /// A round after which the key rests for a second.
-    const COSTLY: Finish = Finish::Done(Outcome::done().and_rest(Duration::from_secs(1)));
+    /// Longer than any test stands still.
+    const UNIT: Duration = Duration::from_secs(1000);
 
-    fn in_seconds(seconds: u64) -> Instant {
-        Instant::now() + Duration::from_secs(seconds)
+    /// A round after which the key rests.
+    const COSTLY: Finish = Finish::Done(Outcome::done().and_rest(UNIT));
+
+    fn in_units(units: u32) -> Instant {
+        Instant::now() + UNIT * units
     }
 
     #[test]
@@ -357,16 +341,18 @@ mod tests {
     }
 
     #[test]
-    fn of_two_delays_the_earlier_counts_and_a_finished_round_sets_it_anew() {
+    fn who_asks_early_does_not_wait_and_a_finished_round_sets_the_delay_anew() {
         let queue = WorkQueue::default();
-        queue.add_after("a".to_owned(), Duration::from_secs(1));
-        queue.add_after("a".to_owned(), Duration::from_secs(9));
-        let soon = Instant::now() + Duration::from_secs(5);
-        assert!(queue.state().release_due(soon));
+        add(&queue, "a");
+        for units in [1, 60] {
+            let key = next(&queue).unwrap();
+            queue.finish(key, Finish::Done(Outcome::recheck_after(UNIT * units)));
+            add(&queue, "a");
+        }
         let key = next(&queue).unwrap();
-        queue.finish(key, Finish::Done(Outcome::recheck_after(Duration::from_secs(60))));
+        queue.finish(key, Finish::Done(Outcome::recheck_after(UNIT * 60)));
         assert_eq!(queue.state().delayed.len(), 1);
-        assert!(!queue.state().release_due(soon));
+        assert!(!queue.state().release_due(in_units(5)) && queue.state().release_due(in_units(60)));
     }
 
     #[test]
@@ -378,7 +364,7 @@ mod tests {
         add(&queue, "a");
         add(&queue, "a");
         assert_eq!(next(&queue), None);
-        assert!(queue.state().release_due(in_seconds(2)));
+        assert!(queue.state().release_due(in_units(2)));
         assert_eq!([next(&queue), next(&queue)], [Some("a".into()), None]);
     }
 
@@ -390,7 +376,7 @@ mod tests {
             let key = next(&queue).unwrap();
             queue.finish(key, COSTLY);
             add(&queue, "a");
-            assert!(!queue.state().release_due(in_seconds(rest - 1)) && queue.state().release_due(in_seconds(rest)));
+            assert!(!queue.state().release_due(in_units(rest - 1)) && queue.state().release_due(in_units(rest)));
         }
         let key = next(&queue).unwrap();
         add(&queue, "a");
@@ -398,7 +384,7 @@ mod tests {
         let key = next(&queue).unwrap();
         queue.finish(key, COSTLY);
         add(&queue, "a");
-        assert!(queue.state().release_due(in_seconds(1)));
+        assert!(queue.state().release_due(in_units(1)));
     }
 
     #[test]
@@ -407,24 +393,21 @@ mod tests {
         add(&queue, "a");
         let key = next(&queue).unwrap();
         queue.finish(key, COSTLY);
-        assert!(!queue.state().release_due(in_seconds(2)) && queue.state().keys.is_empty());
-        for asked_meanwhile in [None, Some(Duration::from_secs(30))] {
-            add(&queue, "b");
-            let key = next(&queue).unwrap();
-            queue.finish(key, Finish::Done(Outcome::recheck_after(Duration::from_secs(60)).and_rest(Duration::from_secs(1))));
-            asked_meanwhile.into_iter().for_each(|delay| queue.add_after("b".to_owned(), delay));
-            assert!(!queue.state().release_due(in_seconds(2)));
-            assert_eq!(queue.state().release_due(in_seconds(31)), asked_meanwhile.is_some());
-            assert_eq!(queue.state().release_due(in_seconds(61)), asked_meanwhile.is_none());
-            let key = next(&queue).unwrap();
-            queue.finish(key, DONE);
-        }
+        assert!(!queue.state().release_due(in_units(2)) && queue.state().keys.is_empty());
+        add(&queue, "b");
+        let key = next(&queue).unwrap();
+        queue.finish(key, Finish::Done(Outcome::recheck_after(UNIT * 60).and_rest(UNIT)));
+        assert!(!queue.state().release_due(in_units(2)) && !queue.state().release_due(in_units(31)));
+        assert!(queue.state().release_due(in_units(61)));
+        assert_eq!(next(&queue).as_deref(), Some("b"));
     }
 
     #[tokio::test]
     async fn a_delayed_key_becomes_ready_by_itself() {
         let queue = WorkQueue::default();
-        queue.add_after("a".to_owned(), Duration::from_millis(2));
+        add(&queue, "a");
+        let key = next(&queue).unwrap();
+        queue.finish(key, Finish::Done(Outcome::recheck_after(Duration::from_millis(2))));
         tokio::select! {
             () = queue.keep_time() => unreachable!("the queue is open"),
             key = queue.next() => assert_eq!(key.as_deref(), Some("a")),

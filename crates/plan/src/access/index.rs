@@ -1,6 +1,6 @@
 //! All roles and bindings, kept so that a question takes a few look-ups.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
@@ -8,12 +8,15 @@ use kinds::{Object, ObjectKey, Resource, Selector};
 
 use super::{Ask, Decision, Who, rules};
 
-/// Roles and bindings. A change is told by [`Index::put`] or [`Index::remove`] and counts at once, for aggregated roles too.
+/// Roles and bindings. Changes are told by [`Index::put`] and [`Index::remove`]; after some of them, and before the next question,
+/// [`Index::settle`] makes them count for aggregated roles, too.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     cluster_roles: BTreeMap<String, Arc<ClusterRole>>,
     /// The rules of roles that are put together from others.
     aggregated: BTreeMap<String, Arc<Vec<PolicyRule>>>,
+    /// Whether a role of the cluster has changed since those were put together.
+    unsettled: bool,
     roles: BTreeMap<ObjectKey, Arc<Role>>,
     /// Bindings of the whole cluster have an empty namespace.
     bindings: BTreeMap<ObjectKey, Arc<Binding>>,
@@ -55,7 +58,7 @@ impl Index {
         let key = ObjectKey::new(namespace, name);
         if let Some(role) = object.downcast_ref::<ClusterRole>() {
             self.cluster_roles.insert(name.to_owned(), Arc::new(role.clone()));
-            self.aggregate();
+            self.unsettled = true;
         } else if let Some(role) = object.downcast_ref::<Role>() {
             self.roles.insert(key, Arc::new(role.clone()));
         } else if let Some(RoleBinding { role_ref, subjects, .. }) = object.downcast_ref::<RoleBinding>() {
@@ -70,10 +73,17 @@ impl Index {
         match resource.kind {
             "ClusterRole" => {
                 self.cluster_roles.remove(&key.name);
-                self.aggregate();
+                self.unsettled = true;
             }
             "Role" => drop(self.roles.remove(key)),
             _ => self.unbind(key),
+        }
+    }
+
+    /// Ends a batch of changes: putting the rules of aggregated roles together takes a look at all roles.
+    pub fn settle(&mut self) {
+        if std::mem::take(&mut self.unsettled) {
+            self.aggregate();
         }
     }
 
@@ -113,22 +123,18 @@ impl Index {
         let is_aggregated = |role: &&String| self.cluster_roles.get(*role).is_some_and(|role| role.aggregation_rule.is_some());
         let names = self.cluster_roles.keys().filter(is_aggregated);
         let together = names.map(|name| {
-            let mut all = Vec::new();
+            let (mut all, mut said) = (Vec::new(), HashSet::new());
             self.collect(name, &mut BTreeSet::new(), &mut all);
-            (name.clone(), Arc::new(all))
+            all.retain(|rule| said.insert(parts(rule)));
+            (name.clone(), Arc::new(all.into_iter().cloned().collect()))
         });
         self.aggregated = together.collect();
     }
 
-    fn collect<'a>(&'a self, name: &'a str, seen: &mut BTreeSet<&'a str>, all: &mut Vec<PolicyRule>) {
+    fn collect<'a>(&'a self, name: &'a str, seen: &mut BTreeSet<&'a str>, all: &mut Vec<&'a PolicyRule>) {
         let Some(role) = self.cluster_roles.get(name).filter(|_| seen.insert(name)) else { return };
         let Some(aggregation) = &role.aggregation_rule else {
-            for rule in role.rules.iter().flatten().filter(|rule| says_something(rule)) {
-                if !all.contains(rule) {
-                    all.push(rule.clone());
-                }
-            }
-            return;
+            return all.extend(role.rules.iter().flatten().filter(|rule| says_something(rule)));
         };
         let selectors: Vec<_> =
             aggregation.cluster_role_selectors.iter().flatten().filter_map(|one| Selector::from_label_selector(one).ok()).collect();
@@ -220,6 +226,13 @@ impl Binding {
         let subject = self.subjects.iter().find(names).map(|subject| shown(subject, namespace)).unwrap_or_default();
         format!("RBAC: allowed by {kind} {binding:?} of {} {:?} to {subject}", self.role.kind, self.role.name)
     }
+}
+
+/// What is the same in rules that are.
+fn parts(rule: &PolicyRule) -> [Option<&[String]>; 5] {
+    let PolicyRule { api_groups, non_resource_urls, resource_names, resources, verbs } = rule;
+    let [groups, urls, names, resources] = [api_groups, non_resource_urls, resource_names, resources].map(Option::as_deref);
+    [groups, urls, names, resources, Some(verbs)]
 }
 
 fn says_something(rule: &PolicyRule) -> bool {

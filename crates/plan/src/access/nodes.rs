@@ -44,8 +44,9 @@ pub fn judge<'a>(node: &str, ask: &Ask<'a>, general: &[PolicyRule]) -> Verdict<'
     match (asked.group, asked.resource, asked.subresource) {
         ("", "secrets", _) => read(ask.verb, &asked, Reference::Secret(asked.name)),
         ("", "configmaps", _) => read(ask.verb, &asked, Reference::ConfigMap(asked.name)),
-        ("", "persistentvolumeclaims", "") => get(ask.verb, &asked, Reference::Claim(asked.name)),
-        ("", "persistentvolumes", "") if ask.verb == "get" => get(ask.verb, &asked, Reference::Volume(asked.name)),
+        ("", "persistentvolumeclaims", "") => one(&["get"], ask.verb, &asked, Reference::Claim(asked.name)),
+        ("", "persistentvolumeclaims", "status") => one(&["update", "patch"], ask.verb, &asked, Reference::Claim(asked.name)),
+        ("", "persistentvolumes", "") if ask.verb == "get" => one(&["get"], ask.verb, &asked, Reference::Volume(asked.name)),
         ("", "serviceaccounts", "token") if ask.verb == "create" && !asked.name.is_empty() => {
             Verdict::IfReferred { namespace: asked.namespace, to: Reference::Account(asked.name) }
         }
@@ -78,11 +79,12 @@ fn read<'a>(verb: &str, asked: &Asked<'a>, to: Reference<'a>) -> Verdict<'a> {
     }
 }
 
-fn get<'a>(verb: &str, asked: &Asked<'a>, to: Reference<'a>) -> Verdict<'a> {
-    match (verb, asked.name) {
-        ("get", "") => denied("No Object name found"),
-        ("get", _) => Verdict::IfReferred { namespace: asked.namespace, to },
-        _ => denied("can only get individual resources of this type"),
+/// What is done to one object, if it is one of these verbs.
+fn one<'a>(verbs: &[&str], verb: &str, asked: &Asked<'a>, to: Reference<'a>) -> Verdict<'a> {
+    match (verbs.contains(&verb), asked.name) {
+        (false, _) => denied(&format!("can only {} individual resources of this type", verbs.join(" or "))),
+        (true, "") => denied("No Object name found"),
+        (true, _) => Verdict::IfReferred { namespace: asked.namespace, to },
     }
 }
 

@@ -1,14 +1,29 @@
 //! What a node's agent may write into objects that it may write at all: what is its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
 use kinds::Object;
 
-/// Labels that only others may set, for pods that must not be drawn to a node.
-const ISOLATION: &str = "node-restriction.kubernetes.io/";
 const HOSTNAME: &str = "kubernetes.io/hostname";
+/// Labels below these are the cluster's: pods must not be drawn to a node by what its agent says of it.
+const RESERVED: [&str; 2] = ["kubernetes.io", "k8s.io"];
+/// Those of them that agents do give their nodes,
+const OWN: [&str; 10] = [
+    HOSTNAME,
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+];
+/// and all below these.
+const OWN_SPACES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
 /// A write by a node's agent. What is created has no old state, what is deleted no new one.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +82,7 @@ impl Write<'_> {
         let old = self.old.and_then(|old| old.downcast_ref::<Node>());
         self.new?;
         let labels = changed(any.metadata.labels.as_ref(), old.and_then(|old| old.metadata.labels.as_ref()));
-        let reserved: Vec<_> = labels.into_iter().filter(|label| label.contains(ISOLATION)).collect();
+        let reserved: Vec<_> = labels.into_iter().filter(|label| is_reserved(label)).collect();
         if !reserved.is_empty() {
             return Some(format!("is not allowed to modify labels: {}", reserved.join(", ")));
         }
@@ -100,10 +115,19 @@ fn is_local(volume: &PersistentVolume, node: &str) -> bool {
 
 type Labels = BTreeMap<String, String>;
 
-fn changed<'a>(new: Option<&'a Labels>, old: Option<&'a Labels>) -> Vec<&'a str> {
+fn changed<'a>(new: Option<&'a Labels>, old: Option<&'a Labels>) -> BTreeSet<&'a str> {
     let value = |labels: Option<&'a Labels>, key: &str| labels.and_then(|labels| labels.get(key));
     let keys = new.into_iter().flatten().chain(old.into_iter().flatten()).map(|(key, _)| key.as_str());
-    let mut changed: Vec<_> = keys.filter(|key| value(new, key) != value(old, key)).collect();
-    changed.dedup();
-    changed
+    keys.filter(|key| value(new, key) != value(old, key)).collect()
+}
+
+/// Whether a label is not for an agent to set.
+fn is_reserved(label: &str) -> bool {
+    let Some((space, _)) = label.split_once('/') else { return false };
+    is_below(space, &RESERVED) && !OWN.contains(&label) && !is_below(space, &OWN_SPACES)
+}
+
+/// Whether a name space is one of these, or in one of them.
+fn is_below(space: &str, of: &[&str]) -> bool {
+    of.iter().any(|own| space.strip_suffix(own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
 }

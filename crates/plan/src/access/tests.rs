@@ -83,6 +83,7 @@ fn index() -> Index {
         .unwrap();
         index.put(&binding);
     }
+    index.settle();
     index
 }
 
@@ -135,6 +136,7 @@ fn what_is_changed_or_removed_counts_at_once() {
     assert!(!decided(&index, "bob", &[], &list).is_allowed());
     assert!(decided(&index, "carol", &[], &list).is_allowed());
     index.remove(row("clusterroles"), &ObjectKey::cluster("reader"));
+    index.settle();
     assert!(!decided(&index, "carol", &[], &list).is_allowed());
     index.remove(row("rolebindings"), &ObjectKey::new("a", "here"));
     assert_eq!(decided(&index, "carol", &[], &list), Decision::Denied(String::new()));
@@ -144,6 +146,7 @@ fn begun() -> Index {
     let mut index = Index::default();
     bootstrap::cluster_roles().iter().for_each(|role| index.put(role));
     bootstrap::cluster_role_bindings().iter().for_each(|binding| index.put(binding));
+    index.settle();
     index
 }
 
@@ -204,6 +207,7 @@ fn a_role_is_taken_in_by_those_that_select_it_and_by_those_that_take_these_in() 
         "rules": [{"apiGroups": ["example.com"], "resources": ["things"], "verbs": ["get"]}]}))
     .unwrap();
     index.put(&role);
+    index.settle();
     assert!(decided(&index, "adam", &[], &asked).is_allowed());
     let outdated: Vec<_> = index.outdated().into_iter().map(|(name, _)| name.to_owned()).collect();
     assert_eq!(outdated, ["admin", "edit", "view"]);
@@ -211,8 +215,10 @@ fn a_role_is_taken_in_by_those_that_select_it_and_by_those_that_take_these_in() 
         let role = bootstrap::cluster_roles().into_iter().find(|role| role.metadata.name.as_deref() == Some(name)).unwrap();
         index.put(&ClusterRole { rules: Some(rules.to_vec()), ..role });
     }
+    index.settle();
     assert!(index.outdated().is_empty());
     index.remove(registry::find(GROUP, "v1", "clusterroles").unwrap(), &ObjectKey::cluster("things"));
+    index.settle();
     assert!(!decided(&index, "adam", &[], &asked).is_allowed());
 }
 
@@ -225,6 +231,7 @@ fn a_circle_of_roles_ends() {
         .unwrap();
         index.put(&role);
     }
+    index.settle();
     assert!(index.outdated().is_empty());
 }
 
@@ -307,6 +314,8 @@ fn the_agent_of_a_node_is_judged_by_what_is_its_own() {
         (ask("list", "secrets", "", ""), "can only read namespaced object of this type"),
         (ask("create", "secrets", "a", "s"), "can only read resources of this type"),
         (ask("list", "persistentvolumeclaims", "a", ""), "can only get individual resources of this type"),
+        (ask("get", "persistentvolumeclaims/status", "a", "c"), "can only update or patch individual resources of this type"),
+        (ask("patch", "persistentvolumeclaims/status", "a", ""), "No Object name found"),
         (ask("list", "pods", "", ""), "can only list/watch pods with spec.nodeName field selector"),
         (ask("patch", "leases.coordination.k8s.io", "a", "n1"), "can only access leases in the \"kube-node-lease\" system namespace"),
         (
@@ -322,6 +331,10 @@ fn the_agent_of_a_node_is_judged_by_what_is_its_own() {
     }
     let secret = Verdict::IfReferred { namespace: "a", to: Reference::Secret("s") };
     assert_eq!(judge(&ask("watch", "secrets", "a", "s")), secret);
+    for verb in ["update", "patch"] {
+        let claim = Verdict::IfReferred { namespace: "a", to: Reference::Claim("c") };
+        assert_eq!(judge(&ask(verb, "persistentvolumeclaims/status", "a", "c")), claim);
+    }
     assert_eq!(judge(&ask("get", "pods", "a", "p")), Verdict::IfBound { namespace: "a", pod: "p" });
     let own = Asked { resource: "pods", on_node: "n1", ..Asked::default() };
     assert_eq!(nodes::judge("n1", &Ask::on("watch", own), &general), Verdict::Allowed);
@@ -395,6 +408,56 @@ fn a_node_writes_into_its_own_objects_only() {
     assert!(write("", "n1", Some(&*node("n1", "c")), Some(&*first)).contains("is not allowed to modify taints"));
     assert_eq!(write("", "v", Some(&*volume("n1")), None), "");
     assert_ne!(write("", "v", None, Some(&*volume("n2"))), "");
+}
+
+#[test]
+fn a_node_says_of_itself_only_what_agents_say_of_nodes() {
+    let labelled = |labels: Value| {
+        let node = json!({"metadata": {"name": "n1", "labels": labels}});
+        registry::find("", "v1", "nodes").unwrap().codec.from_value(&node).unwrap()
+    };
+    let plain = labelled(json!({}));
+    for label in [
+        "disk",
+        "example.com/disk",
+        "notkubernetes.io/disk",
+        "kubernetes.io/hostname",
+        "kubernetes.io/os",
+        "kubernetes.io/arch",
+        "beta.kubernetes.io/instance-type",
+        "topology.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region",
+        "node.kubernetes.io/instance-type",
+        "a.node.kubernetes.io/b",
+        "kubelet.kubernetes.io/x",
+    ] {
+        let own = labelled(json!({label: "x"}));
+        for (new, old) in [(&own, None), (&own, Some(&plain)), (&plain, Some(&own))] {
+            let write = Write { node: "n1", name: "n1", subresource: "", new: Some(&**new), old: old.map(|old| &**old) };
+            assert_eq!(write.refusal(), None, "{label}");
+        }
+    }
+    for label in [
+        "node-role.kubernetes.io/control-plane",
+        "node-restriction.kubernetes.io/a",
+        "kubernetes.io/role",
+        "topology.kubernetes.io/rack",
+        "x.k8s.io/a",
+        "k8s.io/a",
+        "othernode.kubernetes.io/a",
+    ] {
+        let (own, other) = (labelled(json!({label: "x"})), labelled(json!({label: "y"})));
+        for (new, old) in [(&own, None), (&own, Some(&plain)), (&plain, Some(&own)), (&other, Some(&own))] {
+            let write = Write { node: "n1", name: "n1", subresource: "", new: Some(&**new), old: old.map(|old| &**old) };
+            assert_eq!(write.refusal(), Some(format!("is not allowed to modify labels: {label}")));
+        }
+        let write = Write { node: "n1", name: "n1", subresource: "status", new: Some(&*own), old: Some(&*own) };
+        assert_eq!(write.refusal(), None, "what others gave it stays");
+    }
+    let (two, others) = (json!({"k8s.io/a": "x", "k8s.io/b": "x"}), json!({"k8s.io/a": "y", "k8s.io/b": "y"}));
+    let (two, others) = (labelled(two), labelled(others));
+    let write = Write { node: "n1", name: "n1", subresource: "", new: Some(&*two), old: Some(&*others) };
+    assert_eq!(write.refusal().unwrap(), "is not allowed to modify labels: k8s.io/a, k8s.io/b");
 }
 
 #[test]

@@ -37,7 +37,8 @@ impl Level {
         }
     }
 
-    /// What the level may have of so many seats: at least one. A quarter is for the system alone.
+    /// What the level may have of so many seats: at least one. A quarter is for the system alone: what
+    /// [`Level::WorkloadHigh`] may have is all that users may have together.
     pub fn bounds(self, seats: u32) -> Bounds {
         let parts = |eighths: u32| (seats * eighths / 8).max(1);
         let (all, of_client, waiting, waiting_of_client) = match self {

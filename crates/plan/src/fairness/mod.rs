@@ -4,7 +4,7 @@
 //! * Seats are never more than there are, neither in all, nor of a level, nor of one client.
 //! * Whoever has the fewest seats comes next, then whoever has waited longest: no client waits for all that another has sent.
 //! * A request that needs many seats is not overtaken for ever by those that need one.
-//! * What a level may not have is kept for those above it.
+//! * All levels of users together have no more than the highest of them may have: the rest is kept for the system.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -61,6 +61,16 @@ pub struct Occupancy {
     pub waiting: usize,
 }
 
+/// Who comes next of a level.
+struct First {
+    /// Seats that they have, and since when it is their turn.
+    place: (u32, u64),
+    flow: Flow,
+    ticket: Ticket,
+    /// Seats that they need.
+    seats: u32,
+}
+
 /// Seats, who has them, and who waits for them.
 #[derive(Debug)]
 pub struct Desk {
@@ -83,12 +93,13 @@ impl Desk {
         Self { seats, taken: 0, bounds: Level::ALL.map(bounds), levels, lines: BTreeMap::new(), ready, turn: 0 }
     }
 
-    /// A request comes. Others may begin only when something ends, so none does now.
+    /// A request comes. Others begin only when something ends, even if it comes before one that seats were kept for.
     pub fn arrive(&mut self, flow: &Flow, ticket: Ticket, seats: u32) -> Arrival {
         let seats = self.width(flow.level, seats);
         self.with(flow, |line| line.waiting.push_back((ticket, seats)));
         self.levels[flow.level as usize].waiting += 1;
-        if self.begin().contains(&ticket) {
+        if let Some(first) = self.next().filter(|first| first.ticket == ticket) {
+            self.begin(first);
             return Arrival::Begins;
         }
         let bounds = self.bounds[flow.level as usize];
@@ -96,7 +107,7 @@ impl Desk {
         if in_line <= bounds.waiting_of_client && self.levels[flow.level as usize].waiting <= bounds.waiting {
             return Arrival::Waits;
         }
-        self.withdraw(flow, ticket);
+        self.forget(flow, ticket);
         Arrival::Refused(if bounds.waiting == 0 { Refusal::NoSeat } else { Refusal::QueueFull })
     }
 
@@ -107,15 +118,14 @@ impl Desk {
         let level = &mut self.levels[flow.level as usize];
         (level.seats, level.serving) = (level.seats - seats, level.serving - 1);
         self.with(flow, |line| line.taken -= seats);
-        self.begin()
+        self.begin_all()
     }
 
     /// A request no longer waits; these begin. `None` if it does not wait: it has begun.
     pub fn withdraw(&mut self, flow: &Flow, ticket: Ticket) -> Option<Vec<Ticket>> {
         self.lines.get(flow)?.waiting.iter().find(|(own, _)| *own == ticket)?;
-        self.with(flow, |line| line.waiting.retain(|(own, _)| *own != ticket));
-        self.levels[flow.level as usize].waiting -= 1;
-        Some(self.begin())
+        self.forget(flow, ticket);
+        Some(self.begin_all())
     }
 
     /// How much of a level is taken.
@@ -126,6 +136,11 @@ impl Desk {
     /// How many seats a level may have.
     pub fn limit(&self, level: Level) -> u32 {
         self.bounds[level as usize].seats
+    }
+
+    fn forget(&mut self, flow: &Flow, ticket: Ticket) {
+        self.with(flow, |line| line.waiting.retain(|(own, _)| *own != ticket));
+        self.levels[flow.level as usize].waiting -= 1;
     }
 
     /// Nobody needs more than they may have.
@@ -149,35 +164,44 @@ impl Desk {
     }
 
     /// Everyone who can begin, in order.
-    fn begin(&mut self) -> Vec<Ticket> {
-        let mut begun = Vec::new();
-        while let Some((flow, seats)) = self.next() {
-            if self.taken + seats > self.seats {
-                // What is free is kept for them.
-                break;
-            }
-            self.taken += seats;
-            let level = &mut self.levels[flow.level as usize];
-            *level = Occupancy { seats: level.seats + seats, serving: level.serving + 1, waiting: level.waiting - 1 };
-            let turn = self.turn + 1;
-            self.with(&flow, |line| {
-                begun.extend(line.waiting.pop_front().map(|(ticket, _)| ticket));
-                (line.taken, line.turn) = (line.taken + seats, turn);
-            });
-        }
-        begun
+    fn begin_all(&mut self) -> Vec<Ticket> {
+        std::iter::from_fn(|| self.next().map(|first| self.begin(first))).collect()
     }
 
-    /// Whose turn it is of those whose bounds allow it, and how many seats they need.
-    fn next(&self) -> Option<(Flow, u32)> {
-        let firsts = Level::ALL.into_iter().filter_map(|level| {
-            let (taken, turn, client) = self.ready[level as usize].first()?;
-            let flow = Flow { level, client: Arc::clone(client) };
-            let (_, seats) = self.lines.get(&flow)?.waiting.front()?;
-            let fits = self.levels[level as usize].seats + seats <= self.bounds[level as usize].seats;
-            fits.then_some(((*taken, *turn), flow, *seats))
+    fn begin(&mut self, first: First) -> Ticket {
+        let First { flow, ticket, seats, .. } = first;
+        self.taken += seats;
+        let level = &mut self.levels[flow.level as usize];
+        *level = Occupancy { seats: level.seats + seats, serving: level.serving + 1, waiting: level.waiting - 1 };
+        let turn = self.turn + 1;
+        self.with(&flow, |line| {
+            line.waiting.pop_front();
+            (line.taken, line.turn) = (line.taken + seats, turn);
         });
-        firsts.min_by_key(|(place, ..)| *place).map(|(_, flow, seats)| (flow, seats))
+        ticket
+    }
+
+    /// Whose turn it is of those whose bounds allow it. `None` if that is nobody, or what is free is kept for them.
+    fn next(&self) -> Option<First> {
+        let [system, users @ ..] = Level::ALL.map(|level| self.first(level));
+        let users = users.into_iter().flatten().min_by_key(|first| first.place);
+        // What is free of the users' part is kept for whoever of them comes next, whatever the others need.
+        let users = users.filter(|first| self.taken_by_users() + first.seats <= self.limit(Level::WorkloadHigh));
+        let first = system.into_iter().chain(users).min_by_key(|first| first.place)?;
+        (self.taken + first.seats <= self.seats).then_some(first)
+    }
+
+    /// Who comes next of a level, if its bound allows it.
+    fn first(&self, level: Level) -> Option<First> {
+        let (taken, turn, client) = self.ready[level as usize].first()?;
+        let flow = Flow { level, client: Arc::clone(client) };
+        let (ticket, seats) = *self.lines.get(&flow)?.waiting.front()?;
+        let fits = self.occupancy(level).seats + seats <= self.limit(level);
+        fits.then_some(First { place: (*taken, *turn), flow, ticket, seats })
+    }
+
+    fn taken_by_users(&self) -> u32 {
+        self.taken - self.occupancy(Level::System).seats
     }
 }
 

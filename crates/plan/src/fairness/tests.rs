@@ -42,6 +42,21 @@ fn the_system_begins_although_everyone_else_has_all_they_may() {
 }
 
 #[test]
+fn the_levels_of_users_leave_the_system_its_part_together() {
+    let mut desk = desk(16);
+    let users = [Level::WorkloadHigh, Level::WorkloadLow, Level::CatchAll];
+    for ticket in 0..60 {
+        let client = (ticket / 3 % 4).to_string();
+        desk.arrive(&flow(users[ticket as usize % 3], &client), Ticket(ticket), 1);
+    }
+    let taken = users.map(|level| desk.occupancy(level).seats);
+    assert!(taken.iter().sum::<u32>() == 12 && !taken.contains(&0), "{taken:?}");
+    let agent = flow(Level::System, "system:node:n1");
+    let begun = (100..110).filter(|ticket| desk.arrive(&agent, Ticket(*ticket), 1) == Arrival::Begins).count();
+    assert_eq!(begun, 4);
+}
+
+#[test]
 fn who_has_least_comes_next_whoever_came_first() {
     let mut desk = Desk::new(4, |_| Bounds { seats: 4, seats_of_client: 4, waiting: 100, waiting_of_client: 100 });
     for ticket in 0..50 {
@@ -68,6 +83,38 @@ fn a_wide_request_gets_its_seats_although_narrow_ones_keep_coming() {
     }
     assert_eq!(desk.leave(&narrow(3), 1), [Ticket(100)]);
     assert_eq!(desk.leave(&low("wide"), 9), [Ticket(4), Ticket(5), Ticket(6)]);
+}
+
+#[test]
+fn a_wide_request_is_not_overtaken_by_those_of_another_level_of_users() {
+    let mut desk = desk(16);
+    let narrow = |ticket: u64| low(&format!("narrow-{ticket}"));
+    for ticket in 0..12 {
+        assert_eq!(desk.arrive(&narrow(ticket), Ticket(ticket), 1), Arrival::Begins);
+    }
+    let wide = flow(Level::WorkloadHigh, "wide");
+    assert_eq!(desk.arrive(&wide, Ticket(100), 8), Arrival::Waits);
+    for ticket in 12..19 {
+        assert_eq!(desk.arrive(&narrow(ticket), Ticket(ticket), 1), Arrival::Waits);
+        assert_eq!(desk.leave(&narrow(ticket - 12), 1), [], "what is free is kept");
+    }
+    assert_eq!(desk.leave(&narrow(7), 1), [Ticket(100)]);
+}
+
+#[test]
+fn nobody_begins_unnoticed_when_another_comes() {
+    let mut desk = desk(16);
+    let stranger = flow(Level::CatchAll, "stranger");
+    for (number, (flow, seats)) in [(low("a"), 4), (low("b"), 4), (low("c"), 1), (stranger.clone(), 1)].into_iter().enumerate() {
+        assert_eq!(desk.arrive(&flow, Ticket(number as u64), seats), Arrival::Begins);
+    }
+    assert_eq!(desk.arrive(&low("c"), Ticket(10), 3), Arrival::Waits);
+    assert_eq!(desk.arrive(&stranger, Ticket(11), 1), Arrival::Waits, "what is free is kept");
+    // It comes before the one that it is kept for, and does not fit itself.
+    assert_eq!(desk.arrive(&low("d"), Ticket(12), 4), Arrival::Waits);
+    assert_eq!(desk.occupancy(Level::CatchAll), Occupancy { seats: 1, serving: 1, waiting: 1 });
+    assert_eq!(desk.leave(&low("a"), 4), [Ticket(12)]);
+    assert_eq!(desk.leave(&low("b"), 4), [Ticket(10), Ticket(11)]);
 }
 
 #[test]
@@ -167,6 +214,7 @@ impl Book {
             all += taken;
         }
         assert!(all <= seats);
+        assert!(all - desk.occupancy(Level::System).seats <= Level::WorkloadHigh.bounds(seats).seats, "the system's are taken");
         assert_eq!(desk.taken, all);
     }
 }

@@ -107,7 +107,7 @@ fn what_kubectl_applied_before_is_its_own_if_nobody_changed_it() {
     assert_eq!(last_applied::untouched(&last, &live, schema).paths(), [".apiVersion", ".spec.serviceName"]);
     assert_eq!(last_applied::configuration(r#"{"apiVersion":"apps/v1beta1"}"#, "apps/v1"), None);
     let configuration = json!({"metadata": {"annotations": {last_applied::ANNOTATION: "old", "a": "b"}}});
-    assert_eq!(last_applied::text(configuration), "{\"metadata\":{\"annotations\":{\"a\":\"b\"}}}\n");
+    assert_eq!(last_applied::text(&configuration.to_string()), "{\"metadata\":{\"annotations\":{\"a\":\"b\"}}}\n");
 }
 
 #[test]
