@@ -191,12 +191,14 @@ impl Reader<'_> {
         }
         self.at += 1;
         loop {
-            self.at += memchr::memchr2(b'"', b'\\', self.bytes.get(self.at..)?)? + 1;
-            if self.bytes[self.at - 1] == b'"' {
-                return Some(());
+            match *self.bytes.get(self.at)? {
+                b'"' => break,
+                b'\\' => self.at += 2,
+                _ => self.at += 1,
             }
-            self.at += 1;
         }
+        self.at += 1;
+        Some(())
     }
 
     fn scalar(&mut self) -> Option<()> {

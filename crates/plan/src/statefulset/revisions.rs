@@ -89,16 +89,21 @@ fn update_revision<'a>(
     spec: &Spec<'_>,
     history: &[&'a ControllerRevision],
 ) -> Result<&'a ControllerRevision, Box<Missing>> {
+    // To look at the templates costs more than all else that is planned.
+    let known = known_by_generation(observed, history);
+    if let Some(newest) = known.filter(|known| history.last().is_some_and(|newest| std::ptr::eq(*known, *newest))) {
+        return Ok(newest);
+    }
     let number = history.last().map_or(1, |newest| newest.revision.saturating_add(1));
     let template = &spec.wanted.template;
-    // A tree costs more than all else here, and what is equal means the same.
+    // What is equal means the same, and costs no tree.
     let tree = LazyCell::new(|| to_value(template));
     let records =
         |revision: &&ControllerRevision| recorded(revision).is_some_and(|other| other == *template || same(&to_value(&other), &tree));
     match history.iter().rposition(records) {
         Some(newest) if newest + 1 == history.len() => Ok(history[newest]),
         Some(older) => Err(Box::new(Missing { action: renumber(history[older], number), collisions: None })),
-        None => known_by_generation(observed, history).ok_or_else(|| Box::new(create(observed, spec, number))),
+        None => known.ok_or_else(|| Box::new(create(observed, spec, number))),
     }
 }
 
