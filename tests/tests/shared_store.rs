@@ -109,7 +109,11 @@ fn a_rollout_survives_the_death_of_a_server_and_of_an_etcd_member() {
     let writer = std::thread::spawn(move || write(&writing, &stopped.1));
 
     front.insist("POST", SETS, &set("v1"));
-    let status = || front.insist("GET", &format!("{SETS}/web"), &Value::Null)["status"].clone();
+    // One of an earlier generation says nothing of this one.
+    let status = || {
+        let set = front.insist("GET", &format!("{SETS}/web"), &Value::Null);
+        if set["status"]["observedGeneration"] == set["metadata"]["generation"] { set["status"].clone() } else { Value::Null }
+    };
     until("some replicas are ready", || status()["readyReplicas"].as_u64() >= Some(2));
     let fell = leader(&front, &servers);
     servers[fell].as_mut().expect("it runs").kill();
@@ -188,6 +192,30 @@ fn servers_together_keep_to_quotas_and_give_each_service_an_address_of_its_own()
     assert_eq!((listed.len(), addresses.len()), (41, 41));
 }
 
+#[test]
+fn each_server_is_published_for_as_long_as_it_is_there() {
+    let etcd = etcd_fixture::Cluster::start(1);
+    let mut servers = [server(&etcd), server(&etcd)];
+    let ports_of = |list: &Value| -> BTreeSet<u64> {
+        let ports = list.as_array().into_iter().flatten().filter_map(|one| one["ports"][0]["port"].as_u64());
+        ports.collect()
+    };
+    let published = |servers: &[Cluster]| {
+        let endpoints = servers[0].call("GET", "/api/v1/namespaces/default/endpoints/kubernetes", &Value::Null);
+        let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io/service-name=kubernetes";
+        [ports_of(&endpoints["subsets"]), ports_of(&servers[0].call("GET", slices, &Value::Null)["items"])]
+    };
+    let [first, second] = [&servers[0], &servers[1]].map(|server| u64::from(server.address().port()));
+    let (one, both) = (BTreeSet::from([first]), BTreeSet::from([first, second]));
+    until("both are published", || published(&servers) == [both.clone(), both.clone()]);
+    servers[1].kill();
+    until("the one that was killed is not", || published(&servers) == [one.clone(), one.clone()]);
+    servers[1].up();
+    until("it is again", || published(&servers) == [both.clone(), both.clone()]);
+    assert!(servers[1].terminate());
+    until("the one that was ended is not", || published(&servers) == [one.clone(), one.clone()]);
+}
+
 /// Names and resource versions of all ConfigMaps and pods.
 fn versions(cluster: &Cluster) -> Vec<(String, u64)> {
     let listed = [MAPS, PODS, "/api/v1/namespaces"].map(|path| cluster.call("GET", path, &Value::Null));
@@ -218,8 +246,13 @@ fn a_cluster_moves_to_etcd_and_back_and_its_clients_go_on() {
     assert!(cluster.terminate());
     let told = migrate(&cluster, "embedded", &store).expect("the server is stopped");
     assert!(told.starts_with("migrated ") && told.contains("verified by digest"), "{told}");
-    let again = migrate(&cluster, "embedded", &store).expect_err("the target is not empty");
-    assert!(again.contains("holds something already"), "{again}");
+    // What is left in the data directory is stale from now on.
+    let again = migrate(&cluster, "embedded", &store).expect_err("the state is in etcd");
+    assert!(again.contains("state is in the etcd store"), "{again}");
+    let (listen, kubeconfig) = (cluster.address().to_string(), cluster.kubeconfig().display().to_string());
+    let stale = cluster.steadfast(&["up", "--simulated-nodes", "2", "--listen", &listen, "--kubeconfig", &kubeconfig]);
+    let told = String::from_utf8_lossy(&stale.stderr).into_owned();
+    assert!(!stale.status.success() && told.contains("start with --store etcd://"), "{told}");
     cluster.set_arguments(&["--simulated-nodes", "2", "--store", &store, "--lease-duration", "2"]);
     cluster.up();
     let unchanged = |before: &[(String, u64)], now: Vec<(String, u64)>| {

@@ -139,7 +139,7 @@ mod tests {
     use futures::future::BoxFuture;
     use serde_json::json;
     use store::embedded::{Embedded, Options};
-    use store::{Entry, Guard, Page, ReadError, Watch, WatchError};
+    use store::{Commit, Entry, Page, ReadError, Watch, WatchError};
 
     use super::*;
     use crate::document::Text;
@@ -175,18 +175,12 @@ mod tests {
             self.inner.range(range)
         }
 
-        fn commit_guarded<'a>(
-            &'a self,
-            key: &'a str,
-            expected: Expected,
-            change: Change,
-            guards: &'a [Guard],
-        ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
+        fn commit_guarded<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
             let refuses = self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |times| times.checked_sub(1)).is_ok();
             if refuses {
                 return std::future::ready(Err(CommitError::Unavailable("it is not there".into()))).boxed();
             }
-            self.inner.commit_guarded(key, expected, change, guards)
+            self.inner.commit_guarded(commit)
         }
 
         fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, WatchError> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kinds::{Object, Resource};
-use store::{Change, CommitError, Expected, Guard};
+use store::{Change, Commit, CommitError, Expected, Guard};
 
 use crate::admit::{Admitted, Operation, Request};
 use crate::apply;
@@ -372,8 +372,8 @@ async fn store_change(
     let last = ends.then(|| draft.at(current.entry.revision));
     let change = if ends { Change::Delete } else { Change::Put(draft) };
     let store = &context.shared.store;
-    let expected = Expected::At(current.entry.revision);
-    let event = store.commit_guarded(&current.entry.key, expected, change, guards).await.map_err(|error| match error {
+    let commit = Commit { key: &current.entry.key, expected: Expected::At(current.entry.revision), change, guards };
+    let event = store.commit_guarded(commit).await.map_err(|error| match error {
         CommitError::Conflict(entry) => Refused::Conflict(entry.map(|entry| *entry)),
         CommitError::Overtaken => Refused::Overtaken,
         error => Refused::Error(stored::commit_error(&error)),

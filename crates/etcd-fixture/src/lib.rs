@@ -1,5 +1,6 @@
 //! Real etcd clusters for tests: the distribution's program, on ports of this machine's own network, ended with the test.
 
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,8 +13,12 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Larger than the largest document, and what goes with it.
 const MAX_REQUEST_BYTES: &str = "4194304";
-/// Ports that were free a moment ago may be taken by another test.
-const TRIES: usize = 5;
+/// The first port for members. They are below those that the kernel gives to whoever asks for any.
+const FIRST_PORT: u16 = 24_000;
+/// What one cluster may need: two for each member.
+const PORTS: u16 = 10;
+/// So many clusters can be there at one time.
+const CLUSTERS: u16 = 500;
 
 /// A cluster. Its members end, and its data goes, when it is dropped.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ pub struct Cluster {
     /// Further arguments of all members.
     arguments: Vec<String>,
     encrypted: bool,
+    _ports: Ports,
 }
 
 #[derive(Debug)]
@@ -41,22 +47,18 @@ impl Cluster {
     /// A cluster whose members get further arguments; `encrypted` says that those make them serve TLS.
     pub fn start_with(members: usize, arguments: &[&str], encrypted: bool) -> Self {
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        (0..TRIES)
-            .find_map(|_| Self::try_start(members, &arguments, encrypted))
-            .expect("etcd starts: is the package etcd-server installed?")
-    }
-
-    fn try_start(members: usize, arguments: &[String], encrypted: bool) -> Option<Self> {
         // What is tested is not the disk.
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let folder = tempfile::Builder::new().prefix("etcd-").tempdir_in(place).expect("a temporary folder");
-        let mut ports = free_ports(2 * members).into_iter();
-        let mut member = || Member { client: ports.next().unwrap_or_default(), peer: ports.next().unwrap_or_default(), process: None };
-        let members = (0..members).map(|_| member()).collect::<Vec<_>>();
-        let mut cluster = Self { folder, members, arguments: arguments.to_vec(), encrypted };
+        let ports = Ports::take();
+        let mut free = ports.first..ports.first + PORTS;
+        let mut port = || free.next().expect("a cluster has five members at most");
+        let members = (0..members).map(|_| Member { client: port(), peer: port(), process: None }).collect();
+        let mut cluster = Self { folder, members, arguments, encrypted, _ports: ports };
         (0..cluster.members.len()).for_each(|number| cluster.spawn(number));
-        (0..cluster.members.len()).all(|number| cluster.serves(number)).then_some(cluster)
+        (0..cluster.members.len()).for_each(|number| cluster.wait_for(number));
+        cluster
     }
 
     fn spawn(&mut self, number: usize) {
@@ -65,7 +67,7 @@ impl Cluster {
         let all: Vec<_> = self.members.iter().enumerate().map(|(number, member)| format!("member-{number}={}", peer(member))).collect();
         let member = &self.members[number];
         let (client, peer) = (format!("{scheme}://127.0.0.1:{}", member.client), peer(member));
-        let log = std::fs::File::options().create(true).append(true).open(self.log(number)).expect("a log file");
+        let log = File::options().create(true).append(true).open(self.log(number)).expect("a log file");
         let mut etcd = Command::new("etcd");
         etcd.args(["--name", &format!("member-{number}")]).arg("--data-dir").arg(self.folder.path().join(number.to_string()));
         etcd.args(["--listen-client-urls", &client, "--advertise-client-urls", &client, "--listen-peer-urls", &peer]);
@@ -76,25 +78,24 @@ impl Cluster {
             etcd.args(["--heartbeat-interval", "20", "--election-timeout", "100"]);
         }
         etcd.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.members[number].process = etcd.spawn().ok();
+        self.members[number].process = Some(etcd.spawn().expect("etcd starts: is the package etcd-server installed?"));
     }
 
     fn log(&self, number: usize) -> PathBuf {
         self.folder.path().join(format!("log-{number}"))
     }
 
-    /// Waits until a member serves. False when it ended instead.
-    fn serves(&mut self, number: usize) -> bool {
+    /// Waits until a member serves.
+    fn wait_for(&mut self, number: usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let member = &mut self.members[number];
-            let runs = member.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(None)));
-            if !runs || Instant::now() > deadline {
-                return false;
-            }
+            let ended = member.process.as_mut().map(Child::try_wait);
             if is_healthy(member.client, self.encrypted) {
-                return true;
+                return;
             }
+            let goes_on = matches!(ended, Some(Ok(None))) && Instant::now() < deadline;
+            assert!(goes_on, "member {number} {ended:?}: {}", std::fs::read_to_string(self.log(number)).unwrap_or_default());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -132,7 +133,7 @@ impl Cluster {
     /// Starts a member that was killed, with the data it has.
     pub fn restart(&mut self, number: usize) {
         self.spawn(number);
-        assert!(self.serves(number), "{}", std::fs::read_to_string(self.log(number)).unwrap_or_default());
+        self.wait_for(number);
     }
 }
 
@@ -145,10 +146,33 @@ impl Drop for Cluster {
     }
 }
 
-/// Ports that nobody listens on.
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
+/// Ports that no other cluster has, of this process or another, for as long as it lives: those of a member that is down included.
+#[derive(Debug)]
+struct Ports {
+    first: u16,
+    _lock: File,
+}
+
+impl Ports {
+    fn take() -> Self {
+        let folder = std::env::temp_dir().join("etcd-fixture-ports");
+        std::fs::create_dir_all(&folder).expect("a folder for locks");
+        let begin = (std::process::id() % u32::from(CLUSTERS)) as u16;
+        for number in (begin..CLUSTERS).chain(0..begin) {
+            let lock = File::options().write(true).create(true).truncate(false).open(folder.join(number.to_string())).expect("a lock");
+            let first = FIRST_PORT + number * PORTS;
+            match lock.try_lock() {
+                Ok(()) if (first..first + PORTS).all(is_free) => return Self { first, _lock: lock },
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => panic!("locking in {}: {error}", folder.display()),
+            }
+        }
+        panic!("{CLUSTERS} clusters run already");
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
 /// Whether a member says that it is well; of one that speaks TLS, whether it accepts connections.

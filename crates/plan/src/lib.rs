@@ -18,6 +18,7 @@ pub mod pod_security;
 pub mod probe;
 pub mod quota;
 pub mod schedule;
+pub mod servers;
 pub mod service;
 pub mod statefulset;
 pub mod zone;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use network::Cidr;
 
+use crate::instance::StoreKind;
+
 mod controllers;
 
 pub use controllers::Controllers;
@@ -225,6 +227,15 @@ pub enum StoreAddress {
     /// In the data directory.
     Embedded,
     Etcd(Box<store::etcd::Address>),
+}
+
+impl StoreAddress {
+    pub fn kind(&self) -> StoreKind {
+        match self {
+            Self::Embedded => StoreKind::Embedded,
+            Self::Etcd(_) => StoreKind::Etcd,
+        }
+    }
 }
 
 fn store(text: &str) -> Result<StoreAddress, String> {

@@ -13,42 +13,41 @@ use store::etcd::{self, Address, Etcd};
 
 use crate::arguments::{StoreAddress, Up};
 use crate::failure::Failure;
-use crate::instance::{Instance, Record};
+use crate::instance::{Instance, Record, STORE};
 
 /// An open store and its keys.
 pub(crate) struct Backing {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) certificates: Certificates,
-    /// Whether other servers may use the store as well.
-    pub(crate) is_shared: bool,
 }
 
 /// Opens what `steadfast up` was told to use.
 pub(crate) async fn open(up: &Up, instance: &Instance, record: &Record) -> Result<Backing, Failure> {
     let data_dir = instance.folder("");
+    instance.check_store(up.store.kind())?;
     match &up.store {
         StoreAddress::Embedded => {
             let certificates = Certificates::open(&data_dir)?;
-            Ok(Backing { store: Arc::new(embedded(instance).await?), certificates, is_shared: false })
+            Ok(Backing { store: Arc::new(embedded(instance).await?), certificates })
         }
         StoreAddress::Etcd(address) => {
             let etcd = open_etcd(address).await?;
             share_keys(&etcd, instance).await?;
             same(&etcd, "service-cidr", &up.service_cidr.to_string(), "the address range of Services", "start this one with the same")
                 .await?;
-            if !record.simulated {
+            if !record.without_node {
                 let way_out =
                     "start this one with --no-node; if that machine is gone for good, delete the key agreed/node below the prefix";
                 same(&etcd, "node", &record.node_name, "the node that runs the pods", way_out).await?;
             }
-            Ok(Backing { store: Arc::new(etcd), certificates: Certificates::open(&data_dir)?, is_shared: true })
+            Ok(Backing { store: Arc::new(etcd), certificates: Certificates::open(&data_dir)? })
         }
     }
 }
 
 /// The embedded store of an instance.
 pub(crate) async fn embedded(instance: &Instance) -> Result<Embedded, Failure> {
-    let folder = instance.folder("store");
+    let folder = instance.folder(STORE);
     // Opening reads all state from disk.
     let opened = tokio::task::spawn_blocking(move || Embedded::open(&folder, embedded::Options::default())).await;
     Ok(opened.map_err(|error| Failure::Message(format!("the store could not be opened: {error}")))??)

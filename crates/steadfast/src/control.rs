@@ -21,6 +21,12 @@ use crate::failure::Failure;
 
 /// The Lease that the servers of one store stand for.
 const LEASE: (&str, &str) = ("kube-system", "steadfast-control-plane");
+
+/// Where that Lease is in the store.
+pub(crate) fn lease_key() -> Option<String> {
+    kinds::registry::find("coordination.k8s.io", "v1", "leases").map(|leases| apiserver::keys::object(leases, LEASE.0, LEASE.1))
+}
+
 /// Before nodes that could not be registered are tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 

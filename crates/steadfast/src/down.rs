@@ -28,7 +28,7 @@ pub async fn run(down: Down) -> Result<(), Failure> {
     }
     let _alone = end_server(&instance).await?;
     let record = instance.record()?;
-    if !record.simulated {
+    if !record.without_node {
         let patience = if down.purge { Duration::ZERO } else { Duration::from_secs(down.timeout) };
         end_pods(&instance, patience).await?;
         PodNetwork::remove(&instance.network(record.pod_cidr, record.service_cidr), down.purge).await?;

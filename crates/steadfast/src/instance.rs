@@ -11,6 +11,9 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// The folder of an embedded store.
+pub const STORE: &str = "store";
+
 /// Why an instance can't be used.
 #[derive(Debug, Error)]
 pub enum InstanceError {
@@ -22,6 +25,12 @@ pub enum InstanceError {
     },
     #[error("{path} is in use by a running steadfast (process {pid}); stop it first, or name another --data-dir")]
     InUse { path: PathBuf, pid: String },
+    #[error(
+        "{path} belongs to a cluster whose state is in the {there} store, and not in the {wanted} one: start with --store {}, or move the \
+         state with `steadfast migrate --from {} --to {}`; a new cluster needs another --data-dir",
+        .there.example(), .there.example(), .wanted.example()
+    )]
+    OtherStore { path: PathBuf, there: StoreKind, wanted: StoreKind },
     #[error("{path} is not readable as the record of an instance: {reason}")]
     Record { path: PathBuf, reason: String },
 }
@@ -34,11 +43,39 @@ pub struct Record {
     pub service_cidr: Cidr,
     /// Where the API is served.
     pub listen: String,
-    /// Nodes only pretend to run pods: nothing was made in the kernel.
-    pub simulated: bool,
+    /// No real node: nothing was made in the kernel. Older records have another name for it.
+    #[serde(alias = "simulated")]
+    pub without_node: bool,
+    /// Where the cluster's state is. Older records don't say.
+    #[serde(default)]
+    pub store: Option<StoreKind>,
     /// Where the administrator's credentials are.
     #[serde(default)]
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// What holds a cluster's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    Embedded,
+    Etcd,
+}
+
+impl StoreKind {
+    /// As users name such a store.
+    fn example(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Etcd => "etcd://HOST:PORT,...",
+        }
+    }
+}
+
+impl std::fmt::Display for StoreKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == Self::Embedded { "embedded" } else { "etcd" })
+    }
 }
 
 /// The folders and names of one instance. They follow from the data directory alone.
@@ -114,6 +151,21 @@ impl Instance {
         serde_json::from_slice(&text).map_err(|error| InstanceError::Record { path, reason: error.to_string() })
     }
 
+    /// Refuses a store of another kind than the one with the cluster's state: what is there, if anything, is of another time.
+    pub fn check_store(&self, wanted: StoreKind) -> Result<(), InstanceError> {
+        let on_record = if self.exists() { self.record()?.store } else { None };
+        let there = on_record.or_else(|| self.folder(STORE).is_dir().then_some(StoreKind::Embedded));
+        match there.filter(|there| *there != wanted) {
+            Some(there) => Err(InstanceError::OtherStore { path: self.data_dir.clone(), there, wanted }),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts on record where the cluster's state is from now on.
+    pub fn moved_to(&self, store: StoreKind) -> Result<(), InstanceError> {
+        if self.exists() { self.write_record(&Record { store: Some(store), ..self.record()? }) } else { Ok(()) }
+    }
+
     /// Deletes everything the instance keeps.
     pub fn delete(&self) -> Result<(), InstanceError> {
         match fs::remove_dir_all(&self.data_dir) {
@@ -171,6 +223,26 @@ mod tests {
         assert_eq!(instance.server(), Some(i32::try_from(std::process::id()).expect("a pid")));
         drop(running);
         assert_eq!(instance.server(), None);
+    }
+
+    #[test]
+    fn a_store_of_another_kind_than_the_one_with_the_state_is_refused_with_the_next_step() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let instance = Instance::new(folder.path()).expect("an instance");
+        instance.check_store(StoreKind::Etcd).expect("nothing is there");
+        std::fs::create_dir(instance.folder(STORE)).expect("a store");
+        let refused = instance.check_store(StoreKind::Etcd).expect_err("the state is embedded").to_string();
+        assert!(refused.contains("--from embedded --to etcd://HOST:PORT,..."), "{refused}");
+        // As written before the kind was.
+        let old = r#"{"node_name": "a", "pod_cidr": {"address": "10.0.0.0", "prefix": 16}, "service_cidr": {"address": "10.1.0.0",
+            "prefix": 16}, "listen": "127.0.0.1:6443", "simulated": true}"#;
+        std::fs::write(instance.record_path(), old).expect("a record");
+        instance.check_store(StoreKind::Embedded).expect("the state is embedded");
+        instance.moved_to(StoreKind::Etcd).expect("a record");
+        instance.check_store(StoreKind::Etcd).expect("the state is there");
+        let refused = instance.check_store(StoreKind::Embedded).expect_err("the store is stale").to_string();
+        assert!(refused.contains("start with --store etcd://"), "{refused}");
+        assert!(instance.record().expect("a record").without_node);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod rollout;
 mod status;
 mod stop;
 mod up;
+mod whereabouts;
 mod worker;
 
 use arguments::{Arguments, Verb};

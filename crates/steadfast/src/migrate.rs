@@ -3,69 +3,77 @@
 //! The servers are stopped meanwhile. The source is only read. The target is empty before, and is no store until all is there and has
 //! been read back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use store::etcd::{self, Etcd};
 use store::transfer::Snapshot;
-use store::{Store, embedded};
+use store::{Store, embedded, etcd};
 
 use crate::arguments::{Migrate, StoreAddress};
 use crate::backing;
+use crate::control::lease_key;
 use crate::failure::Failure;
-use crate::instance::Instance;
+use crate::instance::{Instance, STORE};
 
-/// Where the store keeps the Lease by which the servers of an etcd elect one.
-const LEASE: &str = "/leases/kube-system/steadfast-control-plane";
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(migrate: Migrate) -> Result<(), Failure> {
     let begin = Instant::now();
     let Migrate { instance, from, to } = migrate;
+    if from == to {
+        return Err(Failure::Message("--from and --to name the same store".to_owned()));
+    }
     let instance = Instance::new(&instance.data_dir)?;
     instance.create()?;
     // Its server would go on writing to what is left behind.
     let _alone = instance.lock()?;
-    let snapshot = match (&from, &to) {
-        (StoreAddress::Embedded, StoreAddress::Etcd(to)) => {
-            let snapshot = Snapshot::of(&backing::embedded(&instance).await?).await?;
-            write(to, &snapshot).await?;
+    instance.check_store(from.kind())?;
+    let source = open(&from, &instance).await?;
+    let snapshot = Arc::new(Snapshot::of(&*source).await?);
+    unused(&snapshot)?;
+    match &to {
+        StoreAddress::Embedded => {
+            let import = import(&instance, Arc::clone(&snapshot)).await?;
+            unchanged(&*source, &snapshot).await?;
+            import.complete()?;
+        }
+        StoreAddress::Etcd(to) => {
+            let import = write(to, &snapshot).await?;
+            unchanged(&*source, &snapshot).await?;
+            import.complete().await?;
             // The cluster's authority goes with its state: clients and tokens stay good.
             backing::share_keys(&backing::open_etcd(to).await?, &instance).await?;
-            snapshot
         }
-        (StoreAddress::Etcd(from), StoreAddress::Embedded) => {
-            let (source, snapshot) = read(from, &instance).await?;
-            let snapshot = import(&instance, snapshot).await?;
-            unchanged(&source, &snapshot).await?;
-            snapshot
-        }
-        (StoreAddress::Etcd(from), StoreAddress::Etcd(to)) if from != to => {
-            let (source, snapshot) = read(from, &instance).await?;
-            write(to, &snapshot).await?;
-            backing::share_keys(&backing::open_etcd(to).await?, &instance).await?;
-            unchanged(&source, &snapshot).await?;
-            snapshot
-        }
-        _ => return Err(Failure::Message("--from and --to name the same store".to_owned())),
-    };
+    }
+    instance.moved_to(to.kind())?;
     let (count, revision, digest) = (snapshot.entries.len(), snapshot.revision, snapshot.digest());
     println!("migrated {count} objects at revision {revision} in {} ms, verified by digest {digest:016x}", begin.elapsed().as_millis());
     Ok(())
 }
 
-/// All that is in etcd, unless a server still works with it.
-async fn read(from: &etcd::Address, instance: &Instance) -> Result<(Etcd, Snapshot), Failure> {
-    let source = backing::open_etcd(from).await?;
-    backing::share_keys(&source, instance).await?;
-    let snapshot = Snapshot::of(&source).await?;
-    let lease = snapshot.entries.iter().find(|entry| *entry.key == *LEASE);
+/// The source; its keys come to the data directory.
+async fn open(from: &StoreAddress, instance: &Instance) -> Result<Box<dyn Store>, Failure> {
+    match from {
+        StoreAddress::Embedded => Ok(Box::new(backing::embedded(instance).await?)),
+        StoreAddress::Etcd(from) => {
+            let source = backing::open_etcd(from).await?;
+            backing::share_keys(&source, instance).await?;
+            Ok(Box::new(source))
+        }
+    }
+}
+
+/// Refuses a store that a server still works with.
+fn unused(snapshot: &Snapshot) -> Result<(), Failure> {
+    let key = lease_key();
+    let lease = snapshot.entries.iter().find(|entry| key.as_deref() == Some(&*entry.key));
     let lease = lease.and_then(|entry| serde_json::from_slice::<Lease>(entry.document.json()).ok()).and_then(|lease| lease.spec);
     match lease.and_then(|lease| holder(&lease)) {
         Some(holder) => Err(Failure::Message(format!("the server {holder} still runs on this store; stop all servers first"))),
-        None => Ok((source, snapshot)),
+        None => Ok(()),
     }
 }
 
@@ -76,18 +84,15 @@ fn holder(lease: &LeaseSpec) -> Option<String> {
     lease.holder_identity.clone().filter(|holder| !holder.is_empty() && i64::try_from(now).is_ok_and(|now| now < end))
 }
 
-/// What was written meanwhile would be missing.
-async fn unchanged(source: &Etcd, snapshot: &Snapshot) -> Result<(), Failure> {
-    let newest = source.newest().await.map_err(store::transfer::TransferError::from)?;
-    if newest == snapshot.revision {
+/// What was written meanwhile would be missing. Revisions don't tell: etcd has gaps.
+async fn unchanged(source: &dyn Store, snapshot: &Snapshot) -> Result<(), Failure> {
+    if Snapshot::of(source).await?.entries == snapshot.entries {
         return Ok(());
     }
-    let (was, what) =
-        (snapshot.revision, "the target lacks what was written since: stop all servers, remove the target and run this again");
-    Err(Failure::Message(format!("the source went on from revision {was} to {newest} during the migration; {what}")))
+    Err(Failure::Message("somebody wrote to the source during the migration: stop all servers and run this again".to_owned()))
 }
 
-async fn write(to: &etcd::Address, snapshot: &Snapshot) -> Result<(), Failure> {
+async fn write(to: &etcd::Address, snapshot: &Snapshot) -> Result<etcd::Import, Failure> {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} objects").unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(snapshot.entries.len() as u64).with_style(style);
     bar.enable_steady_tick(TICK);
@@ -96,13 +101,8 @@ async fn write(to: &etcd::Address, snapshot: &Snapshot) -> Result<(), Failure> {
     Ok(written?)
 }
 
-async fn import(instance: &Instance, snapshot: Snapshot) -> Result<Snapshot, Failure> {
-    let folder = instance.folder("store");
-    let imported = tokio::task::spawn_blocking(move || embedded::import(&folder, &snapshot).map(|()| snapshot)).await;
-    let snapshot = imported.map_err(|error| Failure::Message(format!("the store could not be written: {error}")))??;
-    let there = Snapshot::of(&backing::embedded(instance).await?).await?;
-    match there.entries.len() == snapshot.entries.len() && there.digest() == snapshot.digest() {
-        true => Ok(snapshot),
-        false => Err(Failure::Message("what was written does not read back as it was; the source is as it was before".to_owned())),
-    }
+async fn import(instance: &Instance, snapshot: Arc<Snapshot>) -> Result<embedded::Import, Failure> {
+    let folder = instance.folder(STORE);
+    let imported = tokio::task::spawn_blocking(move || embedded::import(&folder, &snapshot)).await;
+    Ok(imported.map_err(|error| Failure::Message(format!("the store could not be written: {error}")))??)
 }

@@ -1,5 +1,6 @@
 //! `steadfast up`: joins the parts, in the order in which they need each other.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use controllers::roster::{Controller, Parts};
 use network::PodNetwork;
 use nix::sys::socket::{setsockopt, sockopt};
 use node::simulated;
+use plan::servers::served;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -21,12 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{AuditLog, ServerLimits, Up};
 use crate::backing::{self, Backing};
-use crate::bootstrap::{self, Addresses};
+use crate::bootstrap;
 use crate::control::Control;
 use crate::failure::Failure;
 use crate::instance::{Instance, Record};
 use crate::kubeconfig::{self, Administrator};
 use crate::stop::Stop;
+use crate::whereabouts::Whereabouts;
 use crate::worker::{self, Line, Setting, Worker};
 
 /// Where tokens of service accounts come from, and whom they are for.
@@ -53,7 +56,6 @@ pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     raise_open_files();
     let mut stop = Stop::new()?;
     let record = record(&up)?;
-    instance.write_record(&record)?;
     let chosen = Controller::ALL.into_iter().filter(|controller| !disabled.contains(controller)).collect();
     let started = start(&up, &instance, &record, auditor, chosen).await?;
     println!("ready in {} ms", begin.elapsed().as_millis());
@@ -102,8 +104,10 @@ async fn start(
 ) -> Result<Started, Failure> {
     let shutdown = CancellationToken::new();
     // A server that is refused here has not touched the machine.
-    let Backing { store, certificates, is_shared } = backing::open(up, instance, record).await?;
-    let network = match record.simulated {
+    let Backing { store, certificates } = backing::open(up, instance, record).await?;
+    instance.write_record(record)?;
+    let is_shared = store.is_shared();
+    let network = match record.without_node {
         true => None,
         false => Some(PodNetwork::open(instance.network(up.pod_cidr, up.service_cidr)).await?),
     };
@@ -116,14 +120,22 @@ async fn start(
     let controllers = server.client(MANAGER, &[]);
     let parts = Arc::new(Parts::start(&controllers, certificates.authority().into()));
     let informers = parts.informers.clone();
-    if !up.no_node {
-        bootstrap::run(&administrator, addresses(up, network.as_ref())).await?;
+    let gateway = network.as_ref().map(PodNetwork::gateway);
+    bootstrap::run(&administrator, up.service_cidr, up.listen.port()).await?;
+    if let Some(dns) = gateway {
+        bootstrap::publish_dns(&administrator, up.service_cidr, dns).await?;
     }
+    let own = reached_at(up, gateway);
     let simulated = simulated(up, &server).await?;
     let control = Control { server: server.clone(), parts, chosen, simulated };
-    match is_shared {
-        true => control.stand(&mut tasks, &shutdown, up.lease_duration)?,
-        false => control.start(&mut tasks, &shutdown),
+    if is_shared {
+        let mut whereabouts = Whereabouts { client: administrator, own, lease_seconds: up.lease_duration, heard: HashMap::new() };
+        whereabouts.round().await?;
+        tasks.spawn(whereabouts.run(shutdown.clone().cancelled_owned()));
+        control.stand(&mut tasks, &shutdown, up.lease_duration)?;
+    } else {
+        bootstrap::publish_api(&administrator, &served(own)).await?;
+        control.start(&mut tasks, &shutdown);
     }
     let worker = match network {
         None => None,
@@ -158,10 +170,17 @@ fn record(up: &Up) -> Result<Record, Failure> {
             host.to_string_lossy().to_lowercase()
         }
     };
-    let simulated = up.simulated_nodes > 0 || up.no_node;
     let place = up.kubeconfig.clone().map_or_else(kubeconfig::of_user, Ok)?;
     let kubeconfig = Some(std::path::absolute(&place).unwrap_or(place));
-    Ok(Record { node_name, pod_cidr: up.pod_cidr, service_cidr: up.service_cidr, listen: up.listen.to_string(), simulated, kubeconfig })
+    Ok(Record {
+        node_name,
+        pod_cidr: up.pod_cidr,
+        service_cidr: up.service_cidr,
+        listen: up.listen.to_string(),
+        without_node: up.simulated_nodes > 0 || up.no_node,
+        store: Some(up.store.kind()),
+        kubeconfig,
+    })
 }
 
 async fn server(
@@ -261,11 +280,15 @@ fn write_kubeconfig(up: &Up, certificates: &Certificates) -> Result<(), Failure>
     }
 }
 
-/// Where pods reach the cluster's own services.
-fn addresses(up: &Up, network: Option<&PodNetwork>) -> Addresses {
-    let gateway = network.map(PodNetwork::gateway);
-    let api = SocketAddrV4::new(gateway.unwrap_or(Ipv4Addr::LOCALHOST), up.listen.port());
-    Addresses { services: up.service_cidr, api, dns: gateway }
+/// Where pods reach the API of this server. Those of another server's machine do only where it listens on an address of its own.
+fn reached_at(up: &Up, gateway: Option<Ipv4Addr>) -> Option<SocketAddrV4> {
+    let pretended = (up.simulated_nodes > 0).then_some(Ipv4Addr::LOCALHOST);
+    let listened = match up.listen.ip() {
+        IpAddr::V4(ip) if !ip.is_unspecified() && !ip.is_loopback() => Some(ip),
+        _ => None,
+    };
+    let ip = gateway.or(pretended).or(listened)?;
+    Some(SocketAddrV4::new(ip, up.listen.port()))
 }
 
 #[cfg(test)]

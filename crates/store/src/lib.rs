@@ -3,10 +3,11 @@
 //! [`Store`] is the port, [`Embedded`](embedded::Embedded) and [`Etcd`](etcd::Etcd) implement it; both are held to
 //! [`conformance`], which every implementation runs as its tests. [`transfer`] brings all state from one to the other.
 //!
-//! A commit is answered when it is on disk. Revisions grow by one with each commit, and never go back, whatever happens to the
-//! process or the machine; only an etcd that others write to as well leaves gaps.
+//! A commit is answered when it is on disk. Revisions grow with each commit, and never go back, whatever happens to the process or the
+//! machine. In the embedded store they grow by one; in etcd there are gaps, where others wrote to it, or a store something of its own.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -182,6 +183,15 @@ impl Guard {
     }
 }
 
+/// What is to be committed.
+#[derive(Clone, Debug)]
+pub struct Commit<'a> {
+    pub key: &'a str,
+    pub expected: Expected,
+    pub change: Change,
+    pub guards: &'a [Guard],
+}
+
 /// What one commit did. Shared by everyone who watches.
 #[derive(Debug)]
 pub struct Event {
@@ -291,17 +301,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Changes one key if it holds what is expected. Returns the event once it is on disk.
     fn commit<'a>(&'a self, key: &'a str, expected: Expected, change: Change) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
-        self.commit_guarded(key, expected, change, &[])
+        self.commit_guarded(Commit { key, expected, change, guards: &[] })
     }
 
     /// Changes one key if it holds what is expected and no guard was passed meanwhile.
-    fn commit_guarded<'a>(
-        &'a self,
-        key: &'a str,
-        expected: Expected,
-        change: Change,
-        guards: &'a [Guard],
-    ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>>;
+    fn commit_guarded<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Arc<Event>, CommitError>>;
 
     /// Everything that happens below a prefix after a revision. A revision in the future is waited for.
     fn watch(&self, prefix: &str, after: Revision) -> Result<Box<dyn Watch>, WatchError>;
@@ -319,12 +323,31 @@ pub trait Store: Send + Sync + 'static {
     fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), ReadError>>;
 }
 
-/// Refuses what no store could hold.
-fn within_limits(key: &str, change: &Change) -> Result<(), CommitError> {
-    if key.len() > MAX_KEY {
-        return Err(CommitError::KeyTooLong { length: key.len() });
+/// How much a store keeps in memory.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Events kept for watches that resume and for ranges in the past.
+    pub history_events: usize,
+    /// The memory those events may take, in bytes, roughly.
+    pub history_bytes: usize,
+    /// Events a watcher may fall behind.
+    pub watch_backlog: usize,
+    /// How long after a commit the watchers that it didn't concern are told of progress.
+    pub progress_after: Duration,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { history_events: 65_536, history_bytes: 64 << 20, watch_backlog: 4096, progress_after: Duration::from_secs(1) }
     }
-    match change {
+}
+
+/// Refuses what no store could hold.
+fn within_limits(commit: &Commit<'_>) -> Result<(), CommitError> {
+    if commit.key.len() > MAX_KEY {
+        return Err(CommitError::KeyTooLong { length: commit.key.len() });
+    }
+    match &commit.change {
         Change::Put(draft) if draft.json.len() > MAX_DOCUMENT => Err(CommitError::DocumentTooLarge { length: draft.json.len() }),
         _ => Ok(()),
     }

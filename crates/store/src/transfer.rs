@@ -9,7 +9,7 @@ use crate::{Entry, Range, ReadError, Revision, Store};
 const PAGE: usize = 1000;
 
 /// Everything in a store at one revision. Put into another store, each object keeps the revision it has, and the next commit there
-/// has the next revision.
+/// has a later one.
 #[derive(Debug)]
 pub struct Snapshot {
     pub revision: Revision,
@@ -37,6 +37,11 @@ impl Snapshot {
             }
             after = entries.last().map(|entry: &Entry| entry.key.to_string());
         }
+    }
+
+    /// Whether another holds the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.entries.len() == other.entries.len() && self.digest() == other.digest()
     }
 
     /// What is in it as one number: keys, revisions and texts.

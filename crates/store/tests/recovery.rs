@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
 use store::embedded::{Embedded, OpenError, Options};
-use store::{Change, Draft, Expected, FIRST_REVISION, Range, Revision, Store, WatchError};
+use store::{Change, Draft, Expected, FIRST_REVISION, Memory, Range, Revision, Store, WatchError};
 use tempfile::TempDir;
 
 /// Held while a program is started: until it runs, it has copies of this process's files, and so of the locks on them.
@@ -216,7 +216,7 @@ async fn a_store_killed_while_it_was_created_opens() {
 
 /// A store whose log is replaced by checkpoints all the time.
 fn open_small(dir: &Path) -> Embedded {
-    let options = Options { checkpoint_bytes: 4096, history_events: 50, ..Options::default() };
+    let options = Options { checkpoint_bytes: 4096, memory: Memory { history_events: 50, ..Memory::default() } };
     Embedded::open(dir, options).expect("the store opens")
 }
 
@@ -295,11 +295,11 @@ async fn a_missing_or_damaged_file_is_refused_and_never_skipped() {
 
 #[tokio::test]
 async fn history_is_bounded_by_count_and_by_memory() {
-    for options in
-        [Options { history_events: 10, ..Options::default() }, Options { history_bytes: 10 * (256 + 5 + 2 * 108), ..Options::default() }]
+    for memory in
+        [Memory { history_events: 10, ..Memory::default() }, Memory { history_bytes: 10 * (256 + 5 + 2 * 108), ..Memory::default() }]
     {
         let dir = tempfile::tempdir().unwrap();
-        let store = Embedded::open(dir.path(), options).unwrap();
+        let store = Embedded::open(dir.path(), Options { memory, ..Options::default() }).unwrap();
         for number in 0..40 {
             create(&store, &format!("{number:05}"), &"x".repeat(100)).await;
         }
@@ -332,6 +332,11 @@ async fn a_full_disk_refuses_commits_and_harms_nothing() {
     assert_eq!(contents(&open(&dir).unwrap()).await, held);
 }
 
+/// Processes belong to who runs them.
+fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
+}
+
 /// A file system of a few MiB.
 struct SmallDisk(TempDir);
 
@@ -342,7 +347,8 @@ impl SmallDisk {
         let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "store-test"]).arg(dir.path()).output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self(dir)),
-            _ => {
+            failed => {
+                assert!(!is_root(), "root can mount a small file system: {failed:?}");
                 eprintln!("skipped: mounting a small file system needs root");
                 None
             }

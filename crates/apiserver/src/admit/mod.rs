@@ -9,7 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kinds::{Object, Resource};
-use store::{Change, CommitError, Event, Expected, Guard, Store};
+use store::{Change, Commit, CommitError, Event, Expected, Guard, Store};
 
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -95,7 +95,10 @@ impl Admitted {
     pub async fn store(self, store: &Arc<dyn Store>, key: String, change: Change) -> Result<Arc<Event>, CommitError> {
         let takes_nothing = self.address.is_none() && self.quota.is_none();
         let store = Arc::clone(store);
-        let storing = async move { store.commit_guarded(&key, Expected::Absent, change, &self.guards(&*store)).await };
+        let storing = async move {
+            let guards = self.guards(&*store);
+            store.commit_guarded(Commit { key: &key, expected: Expected::Absent, change, guards: &guards }).await
+        };
         if takes_nothing {
             return storing.await;
         }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use kinds::{Object, Resource, registry};
 use serde_json::{Value, json};
 use store::embedded::{Embedded, Options};
-use store::{Change, Draft, Expected, Store};
+use store::{Change, Commit, Draft, Expected, Store};
 use tempfile::TempDir;
 
 use super::{Admission, Admitted, Operation, Request};
@@ -271,7 +271,8 @@ async fn two_servers_never_give_one_address_to_two_services() {
     let commit = |name: &str, admitted: &Admitted, object: &dyn Object| {
         let (key, guard) = (keys::object(resource("services"), "default", name), admitted.address.as_ref().unwrap().guard().clone());
         let (store, draft) = (Arc::clone(&world.store), with_version(object.to_value()));
-        async move { store.commit_guarded(&key, Expected::Absent, Change::Put(draft), &[guard]).await }
+        let change = Change::Put(draft);
+        async move { store.commit_guarded(Commit { key: &key, expected: Expected::Absent, change, guards: &[guard] }).await }
     };
     commit("a", &first, one.as_ref()).await.unwrap();
     let refused = commit("b", &second, two.as_ref()).await;

@@ -29,7 +29,8 @@ async fn of_list(store: &dyn Store, prefix: &str, options: &ListOptions) -> usiz
     if let Some(limit) = options.limit.filter(|limit| *limit <= OBJECTS) {
         return limit;
     }
-    let counted = store.range(Range { prefix, limit: Some(1), ..Range::default() }).await;
+    // As far as this process knows: an estimate is not worth asking an etcd.
+    let counted = store.range(Range { prefix, limit: Some(1), at: Some(store.revision()), ..Range::default() }).await;
     let stored = counted.map_or(0, |page| page.entries.len() + page.remaining);
     stored.min(options.limit.unwrap_or(usize::MAX))
 }

@@ -149,7 +149,7 @@ async fn the_client_library_reads_our_watches() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_dropped_and_resumes() {
-    let harness = Harness::with(|_, options| options.watch_backlog = 8).await;
+    let harness = Harness::with(|_, options| options.memory.watch_backlog = 8).await;
     let a = harness.config_map("a", json!({})).await;
     let version = a["metadata"]["resourceVersion"].as_str().unwrap();
     let mut watch = Watch::open(&harness, &format!("resourceVersion={version}")).await;

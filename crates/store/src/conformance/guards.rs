@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{get, keys, numbered};
-use crate::{Change, CommitError, Event, Expected, Guard, Range, Revision, Store};
+use crate::{Change, Commit, CommitError, Event, Expected, Guard, Range, Revision, Store};
 
 async fn put(store: &dyn Store, key: &str, guards: &[Guard]) -> Result<Arc<Event>, CommitError> {
-    store.commit_guarded(key, Expected::Absent, Change::Put(numbered(1)), guards).await
+    store.commit_guarded(Commit { key, expected: Expected::Absent, change: Change::Put(numbered(1)), guards }).await
 }
 
 pub async fn a_commit_under_a_guard_is_refused_when_another_came_first(store: Arc<dyn Store>) {

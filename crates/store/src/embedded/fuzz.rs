@@ -84,7 +84,7 @@ fn open(dir: &Path) -> Option<Content> {
     match recover(dir, &Options::default()) {
         Ok(Recovered { state, .. }) => Some(content(&state)),
         Err(OpenError::Corrupt { .. } | OpenError::Missing { .. }) => None,
-        Err(error @ (OpenError::Io { .. } | OpenError::Locked(_) | OpenError::NotEmpty(_))) => panic!("{error}"),
+        Err(error @ (OpenError::Io { .. } | OpenError::Locked(_) | OpenError::NotEmpty(_) | OpenError::Differs(_))) => panic!("{error}"),
     }
 }
 

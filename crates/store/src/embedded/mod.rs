@@ -28,19 +28,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 
-pub use self::import::import;
+pub use self::import::{Import, import};
 use self::inbox::{Inbox, Request};
 use crate::memory::Hub;
-use crate::{
-    Change, CommitError, Entry, Event, Expected, Guard, Page, Range, ReadError, Revision, Store, Watch, WatchError, within_limits,
-};
+use crate::{Commit, CommitError, Entry, Event, Memory, Page, Range, ReadError, Revision, Store, Watch, WatchError, within_limits};
 
 /// Commits that can wait for the writer at one time; further ones wait for their turn to wait.
 const WAITING_COMMITS: usize = 4096;
@@ -48,27 +45,14 @@ const WAITING_COMMITS: usize = 4096;
 /// How much an embedded store keeps.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Events kept for watches that resume and for ranges in the past.
-    pub history_events: usize,
-    /// The memory those events may take, in bytes, roughly.
-    pub history_bytes: usize,
-    /// Events a watcher may fall behind.
-    pub watch_backlog: usize,
+    pub memory: Memory,
     /// A log is replaced by a checkpoint when it is longer than this, in bytes, and than twice the state.
     pub checkpoint_bytes: u64,
-    /// How long after a commit the watchers that it didn't concern are told of progress.
-    pub progress_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            history_events: 65_536,
-            history_bytes: 64 << 20,
-            watch_backlog: 4096,
-            checkpoint_bytes: 16 << 20,
-            progress_after: Duration::from_secs(1),
-        }
+        Self { memory: Memory::default(), checkpoint_bytes: 16 << 20 }
     }
 }
 
@@ -83,6 +67,8 @@ pub enum OpenError {
     Missing { dir: PathBuf, after: Revision },
     #[error("{} holds something already; migrate into a directory that is empty or absent", .0.display())]
     NotEmpty(PathBuf),
+    #[error("what was written to {} does not read back as it was", .0.display())]
+    Differs(PathBuf),
     #[error("cannot {doing} {}", .path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
 }
@@ -99,7 +85,7 @@ impl Embedded {
     /// Opens the store in a directory, which is created if absent (mode 0700), and recovers its state.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let recovered = recovery::recover(dir, &options)?;
-        let hub = Arc::new(Hub::new(recovered.state.clone(), options.watch_backlog));
+        let hub = Arc::new(Hub::new(recovered.state.clone(), options.memory.watch_backlog));
         let inbox = Arc::new(Inbox::default());
         let writer = writer::spawn(dir, recovered, Arc::clone(&hub), Arc::clone(&inbox), options).map_err(|source| OpenError::Io {
             doing: "start the writer of",
@@ -146,15 +132,10 @@ impl Store for Embedded {
         async move { self.hub.state().page(range) }.boxed()
     }
 
-    fn commit_guarded<'a>(
-        &'a self,
-        key: &'a str,
-        expected: Expected,
-        change: Change,
-        guards: &'a [Guard],
-    ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
+    fn commit_guarded<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
         async move {
-            within_limits(key, &change)?;
+            within_limits(&commit)?;
+            let Commit { key, expected, change, guards } = commit;
             let (key, guards) = (Arc::from(key), guards.to_vec());
             self.ask(|reply| Request::Commit { key, expected, change, guards, reply })
                 .await

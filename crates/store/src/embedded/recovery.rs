@@ -32,7 +32,7 @@ pub(super) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenEr
         Some(newest) => checkpoint::read(dir, *newest)?,
         None => State::at(FIRST_REVISION),
     };
-    state.keep(options.history_events, options.history_bytes);
+    state.keep(&options.memory);
     inventory.logs.retain(|base| *base >= state.revision());
     let log = match inventory.logs.split_last() {
         None if inventory.checkpoints.is_empty() => first_log(dir)?,

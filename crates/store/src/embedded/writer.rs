@@ -156,7 +156,7 @@ impl Writer {
 
     fn schedule_progress(&mut self, changed: bool) {
         if changed && self.progress_due.is_none() {
-            self.progress_due = Some(Instant::now() + self.options.progress_after);
+            self.progress_due = Some(Instant::now() + self.options.memory.progress_after);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderMap;
@@ -10,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use thiserror::Error;
+use tokio::time::timeout;
 
 use super::message::Malformed;
 
@@ -37,16 +39,21 @@ pub(super) const INVALID_ARGUMENT: u32 = 3;
 pub(super) const RESOURCE_EXHAUSTED: u32 = 8;
 pub(super) const OUT_OF_RANGE: u32 = 11;
 const UNAUTHENTICATED: u32 = 16;
+/// What is said of a token that a restarted member does not know, and of one from before users or roles were changed.
+const STALE_TOKEN: [&str; 2] = ["auth token", "auth store is old"];
+const UNAVAILABLE: u32 = 14;
+/// What a member says, before it does anything, that sees no majority.
+const NO_LEADER: &str = "etcdserver: no leader";
 /// Those that don't say whether it was done: cancelled, unknown, deadline exceeded, aborted, internal, unavailable.
-const UNCLEAR: [u32; 6] = [1, 2, 4, 10, 13, 14];
+const UNCLEAR: [u32; 6] = [1, 2, 4, 10, 13, UNAVAILABLE];
 
 impl CallError {
     /// What a status means.
     fn of_status(code: u32, message: String) -> Self {
         match code {
-            // Also what a token is called that a restarted member does not know.
             UNAUTHENTICATED => Self::Unsent(message),
-            INVALID_ARGUMENT if message.contains("auth token") => Self::Unsent(message),
+            INVALID_ARGUMENT if STALE_TOKEN.iter().any(|told| message.contains(told)) => Self::Unsent(message),
+            UNAVAILABLE if message == NO_LEADER => Self::Unsent(message),
             code if UNCLEAR.contains(&code) => Self::Lost(message),
             code => Self::Refused { code, message },
         }
@@ -103,6 +110,8 @@ impl Body for Outgoing {
 pub(super) struct Answers {
     body: Incoming,
     buffer: BytesMut,
+    /// How many bytes have come.
+    came: usize,
     /// How the call ended, once it has.
     ended: Option<Result<(), CallError>>,
 }
@@ -114,7 +123,7 @@ impl Answers {
             http::StatusCode::OK => status(&head.headers),
             other => Some(Err(CallError::Lost(format!("it answers with HTTP status {other}")))),
         };
-        Self { body, buffer: BytesMut::new(), ended }
+        Self { body, buffer: BytesMut::new(), came: 0, ended }
     }
 
     /// The next message; `None` at a good end.
@@ -126,24 +135,45 @@ impl Answers {
             if let Some(ended) = &self.ended {
                 return ended.clone().map(|()| None);
             }
-            match self.body.frame().await {
-                Some(Ok(frame)) => self.take(frame),
-                Some(Err(error)) => return Err(CallError::Lost(format!("the connection broke: {error}"))),
-                None => self.ended = Some(Err(CallError::Lost("the answer broke off".to_owned()))),
-            }
+            self.read().await?;
         }
     }
 
-    /// The only message, once the call has ended well.
-    pub(super) async fn only(mut self) -> Result<Bytes, CallError> {
+    /// How many bytes have come: a large message may take its time.
+    pub(super) fn came(&self) -> usize {
+        self.came
+    }
+
+    /// The only message, once the call has ended well. A large one may take its time, as long as it never stops for `silence`.
+    pub(super) async fn only(mut self, silence: Duration) -> Result<Bytes, CallError> {
+        while self.ended.is_none() {
+            let late = |_| Err(CallError::Lost(format!("the answer stopped for {} s", silence.as_secs())));
+            timeout(silence, self.read()).await.unwrap_or_else(late)?;
+            if self.buffer.len() > LONGEST_ANSWER {
+                return Err(Malformed.into());
+            }
+        }
         let message = self.next().await?.ok_or(Malformed)?;
         while self.next().await?.is_some() {}
         Ok(message)
     }
 
+    /// Reads a little more.
+    async fn read(&mut self) -> Result<(), CallError> {
+        match self.body.frame().await {
+            Some(Ok(frame)) => self.take(frame),
+            Some(Err(error)) => return Err(CallError::Lost(format!("the connection broke: {error}"))),
+            None => self.ended = Some(Err(CallError::Lost("the answer broke off".to_owned()))),
+        }
+        Ok(())
+    }
+
     fn take(&mut self, frame: Frame<Bytes>) {
         match frame.into_data() {
-            Ok(data) => self.buffer.extend_from_slice(&data),
+            Ok(data) => {
+                self.came += data.len();
+                self.buffer.extend_from_slice(&data);
+            }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
                     self.ended = status(&trailers);
@@ -172,4 +202,22 @@ fn status(headers: &HeaderMap) -> Option<Result<(), CallError>> {
     let code = text("grpc-status")?.parse().unwrap_or(2);
     let message = text("grpc-message").unwrap_or("no reason is given").to_owned();
     Some(if code == 0 { Ok(()) } else { Err(CallError::of_status(code, message)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_not_let_in_may_ask_again() {
+        for (code, told) in
+            [(16, "invalid auth token"), (3, "etcdserver: invalid auth token"), (3, "etcdserver: revision of auth store is old")]
+        {
+            assert!(matches!(CallError::of_status(code, told.to_owned()), CallError::Unsent(_)), "{told}");
+        }
+        assert!(matches!(CallError::of_status(14, "etcdserver: no leader".to_owned()), CallError::Unsent(_)));
+        assert!(matches!(CallError::of_status(14, "etcdserver: request timed out".to_owned()), CallError::Lost(_)));
+        let refused = CallError::of_status(3, "etcdserver: request is too large".to_owned());
+        assert!(matches!(refused, CallError::Refused { code: INVALID_ARGUMENT, .. }));
+    }
 }

@@ -21,11 +21,11 @@ use tokio_rustls::TlsConnector;
 
 use super::address::Address;
 use super::call::{Answers, CallError, Outgoing};
-use super::message;
+use super::message::{self, Condition, KeyValue, Number, Operation, RangeRequest, RangeResponse, TransactionResponse, transaction};
 
 /// How long a member may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(2);
-/// How long a member may take to answer, before another is asked.
+/// How long a member may take to begin its answer, or stop in the middle of one, before another is asked.
 const ANSWERING: Duration = Duration::from_secs(3);
 /// How long a call may take with all its attempts: etcd elects another leader meanwhile.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -137,12 +137,39 @@ impl Channel {
         }
     }
 
+    /// Reads a range.
+    pub(super) async fn range(&self, request: RangeRequest<'_>) -> Result<RangeResponse, CallError> {
+        Ok(RangeResponse::read(&self.ask("KV/Range", &request.encoded()).await?)?)
+    }
+
+    /// Makes a transaction that may be made again.
+    pub(super) async fn transact(&self, transaction: &[u8]) -> Result<TransactionResponse, CallError> {
+        Ok(TransactionResponse::read(&self.ask("KV/Txn", transaction).await?)?)
+    }
+
+    /// Reads one key.
+    pub(super) async fn get(&self, key: &str) -> Result<Option<KeyValue>, CallError> {
+        Ok(self.range(RangeRequest { key, ..RangeRequest::default() }).await?.found.pop())
+    }
+
+    /// The newest change of all, as a majority of the members confirms, to someone who may read this key.
+    pub(super) async fn newest(&self, key: &str) -> Result<Number, CallError> {
+        Ok(self.range(RangeRequest { key, count_only: true, ..RangeRequest::default() }).await?.revision)
+    }
+
+    /// Writes a key where nothing is, and gives what is there then.
+    pub(super) async fn put_once(&self, key: &str, value: &[u8]) -> Result<Option<KeyValue>, CallError> {
+        self.transact(&transaction(&[(key, Condition::Absent)], &[Operation::Put(key, value)], &[])).await?;
+        self.get(key).await
+    }
+
     /// Makes a call to one member. When that fails, the next call goes to another.
     pub(super) async fn try_once(&self, method: &str, message: &[u8]) -> Result<Bytes, CallError> {
         let connection = self.connection().await?;
-        let call = async { self.send(&connection, method, Outgoing::new(message, false)).await?.only().await };
-        let late = |_| Err(CallError::Lost(format!("{} does not answer within {} s", connection.endpoint, ANSWERING.as_secs())));
-        let answer = timeout(ANSWERING, call).await.unwrap_or_else(late);
+        let answer = match self.begin(&connection, method, Outgoing::new(message, false)).await {
+            Ok(answers) => answers.only(ANSWERING).await,
+            Err(error) => Err(error),
+        };
         if let Err(CallError::Unsent(_) | CallError::Lost(_)) = answer {
             self.hang_up(connection.turn).await;
         }
@@ -152,9 +179,7 @@ impl Channel {
     /// Makes a call whose answers go on.
     pub(super) async fn stream(&self, method: &str, message: &[u8]) -> Result<Answers, CallError> {
         let connection = self.connection().await?;
-        let call = self.send(&connection, method, Outgoing::new(message, true));
-        let late = |_| Err(CallError::Lost(format!("{} does not answer within {} s", connection.endpoint, ANSWERING.as_secs())));
-        let answers = timeout(ANSWERING, call).await.unwrap_or_else(late);
+        let answers = self.begin(&connection, method, Outgoing::new(message, true)).await;
         if answers.is_err() {
             self.hang_up(connection.turn).await;
         }
@@ -171,6 +196,12 @@ impl Channel {
         if line.open.as_ref().is_some_and(|open| open.turn == turn) {
             line.open = None;
         }
+    }
+
+    /// Sends a call and waits for its answer to begin.
+    async fn begin(&self, connection: &Connection, method: &str, outgoing: Outgoing) -> Result<Answers, CallError> {
+        let late = |_| Err(CallError::Lost(format!("{} does not answer within {} s", connection.endpoint, ANSWERING.as_secs())));
+        timeout(ANSWERING, self.send(connection, method, outgoing)).await.unwrap_or_else(late)
     }
 
     async fn send(&self, connection: &Connection, method: &str, outgoing: Outgoing) -> Result<Answers, CallError> {
@@ -190,7 +221,13 @@ impl Channel {
         Ok(Answers::new(response))
     }
 
+    /// The connection there is, or a new one. Those who wait for others to connect wait no longer than for an answer.
     async fn connection(&self) -> Result<Connection, CallError> {
+        let late = |_| Err(CallError::Unsent(format!("no member accepts a connection within {} s", ANSWERING.as_secs())));
+        timeout(ANSWERING, self.connect()).await.unwrap_or_else(late)
+    }
+
+    async fn connect(&self) -> Result<Connection, CallError> {
         let mut line = self.line.lock().await;
         if let Some(open) = line.open.as_ref().filter(|open| !open.sender.is_closed()) {
             return Ok(open.clone());
@@ -231,7 +268,7 @@ impl Channel {
 
     async fn authenticate(&self, connection: &Connection, name: &str, password: &str) -> Result<HeaderValue, CallError> {
         let message = Outgoing::new(&message::authenticate(name, password), false);
-        let answer = self.send(connection, "Auth/Authenticate", message).await?.only().await?;
+        let answer = self.send(connection, "Auth/Authenticate", message).await?.only(ANSWERING).await?;
         let token = message::token(&answer)?;
         let mut token = HeaderValue::try_from(token).map_err(|_| message::Malformed)?;
         token.set_sensitive(true);

@@ -1,9 +1,13 @@
-//! One commit: a transaction that can be made again, because what it expects holds only once.
+//! One commit: a transaction that can be made again, because it is done only once.
 //!
 //! A transaction whose answer got lost is sent again, to another member if need be. Either it was not done, and may be done now; or
 //! it was, then the key no longer holds what is expected, and the write is known by its number, in the value itself or, when others
 //! have overwritten it since, by the watch that told of it. A deletion leaves no number: where the key was deleted meanwhile, and the
 //! answer to our own deletion was lost, its outcome is unknown.
+//!
+//! That nothing is at a key can hold more than once: others may delete what a lost attempt has created. So before a create is sent again,
+//! a fence is put up that keeps out every attempt made before, wherever it still is on its way; and what was done before the fence, the
+//! watch tells before it.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -12,11 +16,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::call::{CallError, INVALID_ARGUMENT, RESOURCE_EXHAUSTED};
 use super::channel::Backoff;
-use super::cluster::Cluster;
+use super::cluster::{self, Cluster};
 use super::message::{Condition, KeyValue, Number, Operation, TransactionResponse, transaction};
 use super::replica::{Awaited, Replica, entry_of};
 use super::value::{self, Value, WriteId};
-use crate::{Change, CommitError, Event, Expected, Guard, Revision};
+use crate::{Change, Commit, CommitError, Event, Expected, Revision};
 
 /// Makes numbers for writes that no other process makes.
 pub(super) struct Ids {
@@ -37,56 +41,64 @@ impl Ids {
     }
 }
 
-/// What is to be committed.
-pub(super) struct Wish<'a> {
-    pub(super) key: &'a str,
-    pub(super) expected: Expected,
-    pub(super) change: &'a Change,
-    pub(super) guards: &'a [Guard],
-    pub(super) id: WriteId,
-}
-
 /// A commit under way.
-pub(super) struct Commit<'a> {
+pub(super) struct Attempts<'a> {
     cluster: &'a Cluster,
     replica: &'a Replica,
-    wish: Wish<'a>,
+    wish: Commit<'a>,
+    id: WriteId,
     condition: Condition,
     awaited: Awaited<'a>,
+    /// How far the replica was when it began; etcd was as far at least.
+    had: Revision,
+    /// The newest change known when the next attempt is made: fences put up later keep it out.
+    since: Number,
     backoff: Backoff,
     /// Why the outcome of an earlier attempt is not known, if there was one.
     unclear: Option<String>,
 }
 
-impl<'a> Commit<'a> {
+impl<'a> Attempts<'a> {
     /// `None` when what is expected can't be.
-    pub(super) fn new(cluster: &'a Cluster, replica: &'a Replica, wish: Wish<'a>) -> Option<Self> {
-        let condition = match (wish.expected, wish.change) {
+    pub(super) fn new(cluster: &'a Cluster, replica: &'a Replica, wish: Commit<'a>, id: WriteId) -> Option<Self> {
+        let condition = match (wish.expected, &wish.change) {
             (Expected::Absent, Change::Delete) => return None,
             (Expected::Absent, Change::Put(_)) => Condition::Absent,
             (Expected::At(revision), _) => Condition::ChangedAt(replica.number(cluster.numbering, wish.key, revision)?),
         };
-        let awaited = replica.look_out(wish.id);
-        Some(Self { cluster, replica, wish, condition, awaited, backoff: Backoff::new(), unclear: None })
+        let (awaited, had) = (replica.look_out(id), replica.applied());
+        let since = cluster.numbering.known(had);
+        Some(Self { cluster, replica, wish, id, condition, awaited, had, since, backoff: Backoff::new(), unclear: None })
     }
 
     /// Makes the commit; returns once the replica has it.
     pub(super) async fn run(mut self) -> Result<Arc<Event>, CommitError> {
-        let message = self.message();
         loop {
-            let answer = self.cluster.calls.try_once("KV/Txn", &message).await;
-            match answer.and_then(|answer| Ok(TransactionResponse::read(&answer)?)) {
+            let answer = self.cluster.calls.try_once("KV/Txn", &self.message()).await;
+            let reason = match answer.and_then(|answer| Ok(TransactionResponse::read(&answer)?)) {
+                Ok(strange) if self.has_gone_back(strange.revision) => {
+                    return Err(CommitError::Uncertain("etcd has gone back to an older state".into()));
+                }
                 Ok(done) if done.succeeded => return self.finish(done.revision).await,
+                Ok(refused) if self.is_fenced_off(&refused) => {
+                    // By somebody else's attempt. What was read then is newer than the fence.
+                    self.since = refused.revision;
+                    "others put up fences all the time".to_owned()
+                }
                 Ok(refused) => return self.refused(refused.revision, refused.found).await,
                 Err(CallError::Refused { code, message }) => return Err(self.failed(self.refusal(code, &message), message)),
-                Err(CallError::Lost(reason)) => self.unclear = Some(reason),
-                Err(CallError::Unsent(reason)) if !self.backoff.goes_on() => {
-                    return Err(self.failed(CommitError::Unavailable(reason.as_str().into()), reason));
+                Err(CallError::Lost(reason)) if self.wish.expected == Expected::Absent => match self.fence_off(&reason).await? {
+                    Some(revision) => return self.finish_at(revision).await,
+                    None => reason,
+                },
+                Err(CallError::Lost(reason)) => {
+                    self.unclear = Some(reason.clone());
+                    reason
                 }
-                Err(CallError::Unsent(_)) => {}
-            }
-            if let Some(reason) = self.unclear.as_ref().filter(|_| !self.backoff.goes_on()) {
-                return Err(CommitError::Uncertain(reason.as_str().into()));
+                Err(CallError::Unsent(reason)) => reason,
+            };
+            if !self.backoff.goes_on() {
+                return Err(self.failed(CommitError::Unavailable(reason.as_str().into()), reason));
             }
             self.backoff.pause().await;
         }
@@ -94,18 +106,46 @@ impl<'a> Commit<'a> {
 
     fn message(&self) -> Vec<u8> {
         let Self { cluster, wish, .. } = self;
-        let place = cluster.places.document(wish.key);
+        let (place, fence) = (cluster.places.document(wish.key), cluster.places.fence());
         let guards: Vec<_> = wish.guards.iter().map(|guard| (cluster.places.guard(guard), cluster.numbering.known(guard.since))).collect();
         let unpassed = guards.iter().map(|(place, since)| (place.as_str(), Condition::ChangedBefore(since + 1)));
-        let conditions: Vec<_> = std::iter::once((place.as_str(), self.condition)).chain(unpassed).collect();
-        let value = match wish.change {
-            Change::Put(draft) => Some(value::encode(draft, wish.id)),
+        let unfenced = (wish.expected == Expected::Absent).then_some((fence.as_str(), Condition::ChangedBefore(self.since + 1)));
+        let conditions: Vec<_> = std::iter::once((place.as_str(), self.condition)).chain(unpassed).chain(unfenced).collect();
+        let value = match &wish.change {
+            Change::Put(draft) => Some(value::encode(draft, self.id)),
             Change::Delete => None,
         };
         let change = value.as_ref().map_or(Operation::Delete(&place), |value| Operation::Put(&place, value));
         let passed = guards.iter().map(|(place, _)| Operation::Put(place, b""));
         let then: Vec<_> = std::iter::once(change).chain(passed).collect();
         transaction(&conditions, &then, &[Operation::Get(&place)])
+    }
+
+    fn has_gone_back(&self, newest: Number) -> bool {
+        cluster::has_gone_back(self.replica, self.had, self.cluster.numbering.revision(newest))
+    }
+
+    /// Whether nothing but a fence can be why it was refused. Under a guard that can't be told, and whoever is overtaken decides again.
+    fn is_fenced_off(&self, refused: &TransactionResponse) -> bool {
+        self.wish.expected == Expected::Absent && self.wish.guards.is_empty() && refused.found.is_none()
+    }
+
+    /// Sees to it that no attempt made so far can be done any more, and gives what one of them has become, if it was done.
+    async fn fence_off(&mut self, reason: &str) -> Result<Option<Revision>, CommitError> {
+        let uncertain = || CommitError::Uncertain(reason.into());
+        let fence = self.backoff.within(self.cluster.fence()).await.and_then(Result::ok).ok_or_else(uncertain)?;
+        if self.has_gone_back(fence) {
+            return Err(uncertain());
+        }
+        // All that was done before the fence is told before it.
+        let revision = self.cluster.numbering.revision(fence);
+        self.backoff.within(self.cluster.come(self.replica, revision)).await.ok_or_else(uncertain)?;
+        let found = self.awaited.found();
+        if found.is_none() && self.awaited.may_be_missed() {
+            return Err(uncertain());
+        }
+        self.since = fence;
+        Ok(found)
     }
 
     /// The commit is done, as this change.
@@ -118,12 +158,17 @@ impl<'a> Commit<'a> {
         let reached = self.backoff.within(self.cluster.come(self.replica, revision)).await;
         let event = reached.and_then(|()| self.replica.hub.state().event_at(revision).cloned());
         let reason = || format!("it is stored as revision {revision}, but the watch of etcd has not told of it in time");
-        event.ok_or_else(|| CommitError::Uncertain(reason().into()))
+        event.filter(|event| self.is_own(event)).ok_or_else(|| CommitError::Uncertain(reason().into()))
+    }
+
+    /// A deletion carries no number.
+    fn is_own(&self, event: &Event) -> bool {
+        *event.key == *self.wish.key && (event.document.is_none() || self.awaited.found() == Some(event.revision))
     }
 
     /// The key holds something else than was expected, or a guard was passed.
     async fn refused(self, number: Number, found: Option<KeyValue>) -> Result<Arc<Event>, CommitError> {
-        let own = found.as_ref().filter(|found| Value::read(&found.value).is_some_and(|value| value.id == self.wish.id));
+        let own = found.as_ref().filter(|found| Value::read(&found.value).is_some_and(|value| value.id == self.id));
         if let Some(own) = own {
             let number = own.changed;
             return self.finish(number).await;
@@ -137,7 +182,7 @@ impl<'a> Commit<'a> {
             if let Some(revision) = self.awaited.found() {
                 return self.finish_at(revision).await;
             }
-            if self.may_have_deleted() {
+            if self.awaited.may_be_missed() || self.may_have_deleted() {
                 return Err(CommitError::Uncertain(reason.into()));
             }
         }
@@ -154,7 +199,7 @@ impl<'a> Commit<'a> {
 
     /// Whether what was to be deleted was deleted, by whomever.
     fn may_have_deleted(&self) -> bool {
-        let (Change::Delete, Expected::At(expected)) = (self.wish.change, self.wish.expected) else { return false };
+        let (Change::Delete, Expected::At(expected)) = (&self.wish.change, self.wish.expected) else { return false };
         let state = self.replica.hub.state();
         let deleted = |event: &&Arc<Event>| {
             *event.key == *self.wish.key
@@ -168,7 +213,7 @@ impl<'a> Commit<'a> {
     fn refusal(&self, code: u32, message: &str) -> CommitError {
         let too_large =
             matches!(code, INVALID_ARGUMENT | RESOURCE_EXHAUSTED) && (message.contains("too large") || message.contains("larger"));
-        match self.wish.change {
+        match &self.wish.change {
             Change::Put(draft) if too_large => CommitError::TooLargeForServer { length: draft.json.len(), why: message.into() },
             _ => CommitError::Unavailable(format!("etcd refuses: {message}").into()),
         }

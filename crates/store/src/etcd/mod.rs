@@ -37,40 +37,24 @@ use bytes::Bytes;
 use call::CallError;
 use channel::{Channel, Credentials, CredentialsError};
 use cluster::{Cluster, LoadError};
-use commit::{Commit, Ids, Wish};
-pub use import::import;
-use message::RangeRequest;
+use commit::{Attempts, Ids};
+pub use import::{Import, import};
 use place::{Charter, Numbering, Places};
 use replica::Replica;
 
-use crate::{
-    Change, CommitError, Entry, Event, Expected, Guard, Page, Range, ReadError, Revision, Store, Watch, WatchError, within_limits,
-};
+use crate::{Commit, CommitError, Entry, Event, Memory, Page, Range, ReadError, Revision, Store, Watch, WatchError, within_limits};
 
 /// How much a store keeps in memory, and in etcd.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Events kept for watches that resume and for ranges in the past.
-    pub history_events: usize,
-    /// The memory those events may take, in bytes, roughly.
-    pub history_bytes: usize,
-    /// Events a watcher may fall behind.
-    pub watch_backlog: usize,
-    /// How long after a commit the watchers that it didn't concern are told of progress.
-    pub progress_after: Duration,
+    pub memory: Memory,
     /// How old what etcd remembers may become before it is told to forget.
     pub compact_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            history_events: 65_536,
-            history_bytes: 64 << 20,
-            watch_backlog: 4096,
-            progress_after: Duration::from_secs(1),
-            compact_after: Duration::from_secs(300),
-        }
+        Self { memory: Memory::default(), compact_after: Duration::from_secs(300) }
     }
 }
 
@@ -129,7 +113,7 @@ impl Etcd {
         let places = Places::new(&address.prefix);
         let numbering = found(&calls, &places).await?;
         let cluster = Arc::new(Cluster::new(calls, watches, places, numbering, options.clone()));
-        let replica = Arc::new(Replica::new(cluster.load().await?, options.watch_backlog));
+        let replica = Arc::new(Replica::new(cluster.load().await?, options.memory.watch_backlog));
         let etcd = Self { _tasks: tasks(&cluster, &replica), cluster, replica, ids: Ids::default() };
         etcd.cluster.catch_up(&etcd.replica).await.map_err(|error| OpenError::Unreachable(error.to_string()))?;
         Ok(etcd)
@@ -137,15 +121,13 @@ impl Etcd {
 
     /// What all servers of the store hold for one thing: what the first of them proposed.
     pub async fn agree(&self, name: &str, proposal: &[u8]) -> Result<Bytes, OpenError> {
-        let there = self.cluster.put_once(&self.cluster.places.agreed(name), proposal).await?.found.pop();
+        let there = self.cluster.calls.put_once(&self.cluster.places.agreed(name), proposal).await?;
         there.map(|there| there.value).ok_or_else(|| OpenError::Foreign { key: name.to_owned() })
     }
 
     /// What they hold, if there is anything yet.
     pub async fn agreed(&self, name: &str) -> Result<Option<Bytes>, OpenError> {
-        let key = self.cluster.places.agreed(name);
-        let there = self.cluster.range(RangeRequest { key: &key, ..RangeRequest::default() }).await?.found.pop();
-        Ok(there.map(|there| there.value))
+        Ok(self.cluster.calls.get(&self.cluster.places.agreed(name)).await?.map(|there| there.value))
     }
 
     async fn conflict<T>(&self, key: &str) -> Result<T, CommitError> {
@@ -175,19 +157,12 @@ fn tasks(cluster: &Arc<Cluster>, replica: &Arc<Replica>) -> JoinSet<()> {
 /// Finds the store, or founds it.
 async fn found(calls: &Channel, places: &Places) -> Result<Numbering, OpenError> {
     let key = places.charter();
-    let there = match import::charter(calls, places).await? {
-        Some(there) => there,
-        None => {
-            let message = message::transaction(
-                &[(&key, message::Condition::Absent)],
-                &[message::Operation::Put(&key, &Charter::new().to_json())],
-                &[],
-            );
-            calls.ask("KV/Txn", &message).await?;
-            // Another server may have been first.
-            import::charter(calls, places).await?.ok_or_else(|| OpenError::Foreign { key: key.clone() })?
-        }
+    let there = match calls.get(&key).await? {
+        Some(there) => Some(there),
+        // Another server may be first.
+        None => calls.put_once(&key, &Charter::new().to_json()).await?,
     };
+    let there = there.ok_or_else(|| OpenError::Foreign { key: key.clone() })?;
     let charter = Charter::read(&there.value).ok_or_else(|| OpenError::Version { place: key.clone() })?;
     if charter.incomplete {
         return Err(OpenError::Incomplete { place: key });
@@ -217,19 +192,13 @@ impl Store for Etcd {
         .boxed()
     }
 
-    fn commit_guarded<'a>(
-        &'a self,
-        key: &'a str,
-        expected: Expected,
-        change: Change,
-        guards: &'a [Guard],
-    ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
+    fn commit_guarded<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
         async move {
-            within_limits(key, &change)?;
+            within_limits(&commit)?;
             self.replica.check().map_err(|error| CommitError::Unavailable(error.to_string().into()))?;
-            let wish = Wish { key, expected, change: &change, guards, id: self.ids.next() };
-            match Commit::new(&self.cluster, &self.replica, wish) {
-                Some(commit) => commit.run().await,
+            let key = commit.key;
+            match Attempts::new(&self.cluster, &self.replica, commit, self.ids.next()) {
+                Some(attempts) => attempts.run().await,
                 None => self.conflict(key).await,
             }
         }

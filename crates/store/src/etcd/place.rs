@@ -57,6 +57,11 @@ impl Places {
         format!("{}agreed/{name}", self.all)
     }
 
+    /// Written to keep out attempts to create something that may still be on their way.
+    pub(super) fn fence(&self) -> String {
+        format!("{}fence", self.all)
+    }
+
     /// Written to find out how far the watch has come, where others write to the same etcd.
     pub(super) fn barrier(&self) -> String {
         format!("{}barrier", self.all)

@@ -1,54 +1,47 @@
 //! What this process knows of the cluster's state: all of it, as far as the watch has told.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::watch;
 
 use super::message::{KeyValue, Number, WatchEvent};
 use super::place::{Numbering, Places};
 use super::value::{Value, WriteId};
-use crate::memory::{Hub, State};
-use crate::{Entry, Event, ReadError, Revision};
+use crate::memory::{Hub, State, lock};
+use crate::{Entry, Event, Memory, ReadError, Revision};
 
 /// The state, those who watch it, and those who wait for it to come further.
 pub(super) struct Replica {
     pub(super) hub: Arc<Hub>,
+    /// The newest state, which is the published one except while events are taken in.
     held: Mutex<Held>,
     applied: watch::Sender<Revision>,
     /// The writes of this process that are under way, and where they turned up.
     writes: Mutex<HashMap<WriteId, Option<Revision>>>,
+    /// How often it was read anew, and what happened in between not told.
+    restarts: AtomicU64,
     /// Why it can't go on, if it can't.
     broken: OnceLock<Arc<str>>,
 }
 
-/// The newest state, which is the published one except while events are taken in.
-struct Held {
+/// A state as it was read from the cluster, and what the watch has told since.
+pub(super) struct Held {
     state: State,
     /// The changes that wrote those documents that keep the revision of where they came from.
     fixed: HashMap<Arc<str>, Number>,
 }
 
-// A panic can't leave what these locks protect half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A state as it was read from the cluster.
-pub(super) struct Loaded {
-    state: State,
-    fixed: HashMap<Arc<str>, Number>,
-}
-
-impl Loaded {
-    pub(super) fn at(revision: Revision, history_events: usize, history_bytes: usize) -> Self {
+impl Held {
+    pub(super) fn at(revision: Revision, memory: &Memory) -> Self {
         let mut state = State::at(revision);
-        state.keep(history_events, history_bytes);
+        state.keep(memory);
         Self { state, fixed: HashMap::new() }
     }
 
     /// Takes in one document. `None` when it is not one of ours.
-    pub(super) fn take(&mut self, places: &Places, numbering: Numbering, found: &KeyValue) -> Option<()> {
+    pub(super) fn restore(&mut self, places: &Places, numbering: Numbering, found: &KeyValue) -> Option<()> {
         let entry = entry(places.key(&found.key)?, numbering, found)?;
         if entry.is_fixed {
             self.fixed.insert(Arc::clone(&entry.entry.key), found.changed);
@@ -79,12 +72,19 @@ pub(super) fn entry_of(key: &str, numbering: Numbering, found: &KeyValue) -> Opt
 pub(super) struct Awaited<'a> {
     replica: &'a Replica,
     id: WriteId,
+    /// How often the replica had been read anew when the write began.
+    restarts: u64,
 }
 
 impl Awaited<'_> {
     /// The commit that the write became, if it has turned up.
     pub(super) fn found(&self) -> Option<Revision> {
         lock(&self.replica.writes).get(&self.id).copied().flatten()
+    }
+
+    /// Whether it may have turned up without being told of.
+    pub(super) fn may_be_missed(&self) -> bool {
+        self.replica.restarts.load(Ordering::SeqCst) != self.restarts
     }
 }
 
@@ -95,21 +95,22 @@ impl Drop for Awaited<'_> {
 }
 
 impl Replica {
-    pub(super) fn new(loaded: Loaded, watch_backlog: usize) -> Self {
-        let Loaded { state, fixed } = loaded;
+    pub(super) fn new(loaded: Held, watch_backlog: usize) -> Self {
         Self {
-            hub: Arc::new(Hub::new(state.clone(), watch_backlog)),
-            applied: watch::Sender::new(state.revision()),
-            held: Mutex::new(Held { state, fixed }),
+            hub: Arc::new(Hub::new(loaded.state.clone(), watch_backlog)),
+            applied: watch::Sender::new(loaded.state.revision()),
+            held: Mutex::new(loaded),
             writes: Mutex::default(),
+            restarts: AtomicU64::new(0),
             broken: OnceLock::new(),
         }
     }
 
     /// Goes on from another state, because what led to it is forgotten.
-    pub(super) fn restart(&self, loaded: Loaded) {
+    pub(super) fn restart(&self, loaded: Held) {
         let mut held = lock(&self.held);
-        *held = Held { state: loaded.state, fixed: loaded.fixed };
+        *held = loaded;
+        self.restarts.fetch_add(1, Ordering::SeqCst);
         self.hub.restart(held.state.clone());
         self.applied.send_replace(held.state.revision());
     }
@@ -140,7 +141,7 @@ impl Replica {
     /// Looks out for a write.
     pub(super) fn look_out(&self, id: WriteId) -> Awaited<'_> {
         lock(&self.writes).insert(id, None);
-        Awaited { replica: self, id }
+        Awaited { replica: self, id, restarts: self.restarts.load(Ordering::SeqCst) }
     }
 
     /// The change that wrote what is at a key, if it is of this revision.

@@ -4,4 +4,4 @@ mod state;
 mod watch;
 
 pub(crate) use state::State;
-pub(crate) use watch::Hub;
+pub(crate) use watch::{Hub, lock};

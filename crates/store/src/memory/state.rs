@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use imbl::{OrdMap, Vector};
 
-use crate::{CommitError, Document, Draft, Entry, Event, Expected, Page, Range, ReadError, Revision};
+use crate::{CommitError, Document, Draft, Entry, Event, Expected, Memory, Page, Range, ReadError, Revision};
 
 /// What an event costs beyond its texts, in bytes, roughly.
 const EVENT_OVERHEAD: usize = 256;
@@ -45,8 +45,8 @@ impl State {
     }
 
     /// Bounds the history from now on.
-    pub(crate) fn keep(&mut self, most_events: usize, most_bytes: usize) {
-        (self.most_events, self.most_bytes) = (most_events, most_bytes);
+    pub(crate) fn keep(&mut self, memory: &Memory) {
+        (self.most_events, self.most_bytes) = (memory.history_events, memory.history_bytes);
     }
 
     pub(crate) fn revision(&self) -> Revision {

@@ -6,7 +6,7 @@ use etcd_fixture::Cluster;
 use store::embedded::{self, Embedded};
 use store::etcd::{Etcd, import};
 use store::transfer::Snapshot;
-use store::{Change, CommitError, Draft, Event, Expected, Guard, Range, ReadError, Revision, Store, WatchError, WatchMessage};
+use store::{Change, Commit, CommitError, Draft, Event, Expected, Guard, Range, ReadError, Revision, Store, WatchError, WatchMessage};
 
 use super::options;
 
@@ -84,7 +84,7 @@ async fn answer(store: &dyn Store, operation: &Operation) -> String {
         Operation::Get(key) => told_of_read(store.get(key).await),
         Operation::Commit(key, expected, number, guards) => {
             let change = number.map_or(Change::Delete, |number| Change::Put(Draft::new(format!("{number} at "), number.to_string().len())));
-            match store.commit_guarded(key, *expected, change, guards).await {
+            match store.commit_guarded(Commit { key, expected: *expected, change, guards }).await {
                 Ok(event) => told(&event),
                 Err(error @ (CommitError::Conflict(_) | CommitError::Overtaken)) => format!("{error:?}"),
                 Err(error) => panic!("{operation:?}: {error}"),
@@ -126,7 +126,7 @@ async fn pair(folder: &std::path::Path, cluster: &Cluster) -> (Arc<dyn Store>, A
     let address = cluster.address("same").parse().expect("an address");
     let snapshot = Snapshot::of(&model).await.expect("readable");
     model.compact(snapshot.revision).await.expect("the newest is known");
-    import(&address, &snapshot, &mut |_| {}).await.expect("the place is empty");
+    import(&address, &snapshot, &mut |_| {}).await.expect("the place is empty").complete().await.expect("nobody else is there");
     (Arc::new(model), Arc::new(Etcd::open(&address, options()).await.expect("the store opens")))
 }
 

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_fixture::Cluster;
-use store::Store;
 use store::etcd::{Etcd, Options};
+use store::{Memory, Store};
 
 mod differential;
 mod failures;
+mod line;
 mod secured;
 mod transfer;
 
 fn options() -> Options {
-    Options { watch_backlog: 900, progress_after: Duration::from_millis(20), ..Options::default() }
+    Options { memory: Memory { watch_backlog: 900, progress_after: Duration::from_millis(20), ..Memory::default() }, ..Options::default() }
 }
 
 async fn open(cluster: &Cluster) -> Etcd {

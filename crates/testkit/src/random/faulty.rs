@@ -11,7 +11,9 @@ use std::thread::Thread;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use store::{Change, CommitError, Entry, Event, Expected, Guard, Page, Range, ReadError, Revision, Store, Watch, WatchError, WatchMessage};
+use store::{
+    Change, Commit, CommitError, Entry, Event, Expected, Page, Range, ReadError, Revision, Store, Watch, WatchError, WatchMessage,
+};
 
 use super::Dice;
 
@@ -118,28 +120,22 @@ impl Store for Faulty {
         .boxed()
     }
 
-    fn commit_guarded<'a>(
-        &'a self,
-        key: &'a str,
-        expected: Expected,
-        change: Change,
-        guards: &'a [Guard],
-    ) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
+    fn commit_guarded<'a>(&'a self, commit: Commit<'a>) -> BoxFuture<'a, Result<Arc<Event>, CommitError>> {
         async move {
             self.turn().await;
             if self.errs(Fault::LostWrite, 30) {
-                return Ok(self.forgotten(key, &change));
+                return Ok(self.forgotten(commit.key, &commit.change));
             }
-            let found = self.found(key).await;
+            let found = self.found(commit.key).await;
             if found.is_some() && self.errs(Fault::FalseConflict, 8) {
                 return Err(CommitError::Conflict(found.map(Box::new)));
             }
             let expected = match found {
                 Some(found) if self.errs(Fault::IgnoredCondition, 1) => Expected::At(found.revision),
-                _ => expected,
+                _ => commit.expected,
             };
             // In one step, for all others here: the order of commits is that of turns.
-            at_once(self.inner.commit_guarded(key, expected, change, guards)).await
+            at_once(self.inner.commit_guarded(Commit { expected, ..commit })).await
         }
         .boxed()
     }

@@ -8,7 +8,7 @@ use apiserver::{Config, Limits, Server};
 use kinds::registry;
 use serde_json::json;
 use store::embedded::{Embedded, OpenError, Options};
-use store::{Revision, Store, WatchMessage};
+use store::{Memory, Revision, Store, WatchMessage};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -82,7 +82,8 @@ impl Machine {
     }
 
     async fn open(&self) -> Arc<Embedded> {
-        let options = Options { progress_after: std::time::Duration::from_millis(5), ..Options::default() };
+        let options =
+            Options { memory: Memory { progress_after: std::time::Duration::from_millis(5), ..Memory::default() }, ..Options::default() };
         loop {
             match Embedded::open(&self.dir.path().join("store"), options.clone()) {
                 Ok(store) => return Arc::new(store),
