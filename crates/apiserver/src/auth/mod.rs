@@ -99,33 +99,23 @@ impl Authenticator {
         let Some(header) = headers.get(AUTHORIZATION) else { return Ok(Identity::anonymous()) };
         let token = header.to_str().ok().and_then(|header| header.strip_prefix("Bearer ").or_else(|| header.strip_prefix("bearer ")));
         match token {
-            Some(token) => self.bearer(token.trim(), &[]).await.map(|(identity, _)| identity).ok_or_else(unauthorized),
+            Some(token) => self.bearer(token.trim(), &[]).await?.map(|(identity, _)| identity).ok_or_else(unauthorized),
             None => Err(unauthorized()),
         }
     }
 
     /// The service account of a token, while it and what the token is bound to exist, and those of the audiences that the token
-    /// is for. It must be for one of them; none means this server.
-    pub(crate) async fn bearer(&self, token: &str, audiences: &[String]) -> Option<(Identity, Vec<String>)> {
-        let claims = self.key.verify(token)?;
+    /// is for. It must be for one of them; none means this server. An error when it can't be known what exists.
+    pub(crate) async fn bearer(&self, token: &str, audiences: &[String]) -> Result<Option<(Identity, Vec<String>)>, ApiError> {
+        let Some(claims) = self.key.verify(token) else { return Ok(None) };
         let now = jiff::Timestamp::now().as_second();
         let own = [self.issuer.clone()];
         let audiences = if audiences.is_empty() { &own[..] } else { audiences };
         let fitting: Vec<_> = audiences.iter().filter(|audience| claims.is_for(audience)).cloned().collect();
-        if claims.issuer != self.issuer || !claims.is_valid_at(now) || fitting.is_empty() {
-            return None;
+        if claims.issuer != self.issuer || !claims.is_valid_at(now) || fitting.is_empty() || !self.is_living(&claims.private).await? {
+            return Ok(None);
         }
-        let Claims { private: Private { namespace, service_account, pod, secret, node }, id, .. } = &claims;
-        self.exists("serviceaccounts", namespace, service_account).await?;
-        for (plural, bound) in [("pods", pod), ("secrets", secret)] {
-            if let Some(bound) = bound {
-                self.exists(plural, namespace, bound).await?;
-            }
-        }
-        // The node of a pod's token is told, but may come and go: the token lives and dies with the pod.
-        if let (Some(node), None) = (node, pod) {
-            self.exists("nodes", "", node).await?;
-        }
+        let Claims { private: Private { namespace, service_account, pod, node, .. }, id, .. } = &claims;
         let mut identity = Identity::account(namespace, &service_account.name);
         identity.uid.clone_from(&service_account.uid);
         identity.extra.insert(CREDENTIAL.to_owned(), vec![format!("JTI={id}")]);
@@ -135,18 +125,60 @@ impl Authenticator {
                 identity.extra.insert(format!("authentication.kubernetes.io/{kind}-uid"), vec![uid.clone()]);
             }
         }
-        Some((identity, fitting))
+        Ok(Some((identity, fitting)))
     }
 
-    async fn exists(&self, plural: &str, namespace: &str, Bound { name, uid }: &Bound) -> Option<()> {
-        let resource = registry::find("", "v1", plural)?;
-        let (entry, _) = self.store.get(&keys::object(resource, namespace, name)).await.ok()?;
-        let object: Box<dyn Object> = (resource.codec.from_json)(entry?.document.json()).ok()?;
-        (object.meta().uid.as_deref() == Some(uid)).then_some(())
+    /// Whether all that a token lives with is there.
+    async fn is_living(&self, token: &Private) -> Result<bool, ApiError> {
+        let Private { namespace, service_account, pod, secret, node } = token;
+        let namespace = namespace.as_str();
+        let mut bound = vec![("serviceaccounts", namespace, service_account)];
+        bound.extend(pod.as_ref().map(|pod| ("pods", namespace, pod)));
+        bound.extend(secret.as_ref().map(|secret| ("secrets", namespace, secret)));
+        // The node of a pod's token is told, but may come and go: the token lives and dies with the pod.
+        bound.extend(node.as_ref().filter(|_| pod.is_none()).map(|node| ("nodes", "", node)));
+        for (plural, namespace, bound) in bound {
+            if !self.exists(plural, namespace, bound).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn exists(&self, plural: &str, namespace: &str, Bound { name, uid }: &Bound) -> Result<bool, ApiError> {
+        let Some(resource) = registry::find("", "v1", plural) else { return Ok(false) };
+        let (entry, _) = self.store.get(&keys::object(resource, namespace, name)).await?;
+        let object = entry.and_then(|entry| (resource.codec.from_json)(entry.document.json()).ok());
+        Ok(object.is_some_and(|object: Box<dyn Object>| object.meta().uid.as_deref() == Some(uid)))
     }
 }
 
 /// The refusal of someone who is not known.
 pub fn unauthorized() -> ApiError {
     ApiError::Unauthorized { message: "Unauthorized".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use etcd_fixture::Cluster;
+    use store::etcd::{Etcd, Options};
+
+    use super::*;
+    use crate::certificates::Certificates;
+
+    #[tokio::test]
+    async fn a_token_is_not_refused_because_nobody_knows() {
+        let mut etcd = Cluster::start(1);
+        let store = Arc::new(Etcd::open(&etcd.address("test").parse().unwrap(), Options::default()).await.unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let key = Arc::new(Certificates::open(folder.path()).unwrap().token_key().unwrap());
+        let authenticator = Authenticator::new(store, Arc::clone(&key), "issuer".to_owned());
+        let account = Bound { name: "default".to_owned(), uid: "u".to_owned() };
+        let token = key.sign(&Claims::new("issuer", "default", account).valid(0, i64::MAX).for_audiences(&["issuer".to_owned()]));
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {token}").parse().unwrap())]);
+        let refused = |identity: Result<Identity, ApiError>| identity.unwrap_err().status().code;
+        assert_eq!(refused(authenticator.identify(None, &headers).await), Some(401));
+        etcd.kill(0);
+        assert_eq!(refused(authenticator.identify(None, &headers).await), Some(503));
+    }
 }

@@ -18,7 +18,7 @@ pub(super) async fn token(context: &Context<'_>, spec: &Spec) -> Result<Value, A
     if token.is_empty() {
         return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
     }
-    Ok(match context.shared.authenticator.bearer(token, &audiences).await {
+    Ok(match context.shared.authenticator.bearer(token, &audiences).await? {
         Some((identity, audiences)) => json!({"authenticated": true, "user": shown(&identity), "audiences": audiences}),
         None => json!({"user": {}, "error": "invalid bearer token"}),
     })
