@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::{Image, ImageConfig, ImageError};
+use crate::{Image, ImageConfig, ImageError, mount};
 
 /// One image, as the index tells it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -229,11 +229,17 @@ impl Content {
         list(&self.containers())
     }
 
-    /// What a container is mounted from, the lowest first; nothing if it wasn't yet.
+    /// What a container is mounted from, the lowest first; nothing if it wasn't yet. A text that a process or a machine did not write to
+    /// its end is none: nothing is mounted then.
     pub(crate) fn container_layers(&self, container: &str) -> Result<Vec<Digest>, ImageError> {
-        let path = self.containers().join(container).join("layers");
+        let home = self.containers().join(container);
+        let path = home.join("layers");
         match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|source| ImageError::Document { what: "the layers of a container", source }),
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(layers) => Ok(layers),
+                Err(_) if !mount::is_mount(&home.join("root"))? => Ok(Vec::new()),
+                Err(source) => Err(ImageError::Document { what: "the layers of a container", source }),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(failed("read", &path)(error)),
         }

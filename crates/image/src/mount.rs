@@ -78,7 +78,7 @@ fn remove(home: &Path) -> Result<(), ImageError> {
     }
 }
 
-fn is_mount(root: &Path) -> Result<bool, ImageError> {
+pub(crate) fn is_mount(root: &Path) -> Result<bool, ImageError> {
     match rustix::fs::statx(CWD, root, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::BASIC_STATS) {
         Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
         Err(Errno::NOENT) => Ok(false),

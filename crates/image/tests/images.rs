@@ -154,6 +154,20 @@ async fn a_removed_image_stays_for_the_containers_that_have_it() {
 }
 
 #[tokio::test]
+async fn a_container_that_was_not_mounted_to_its_end_holds_nothing_up() {
+    let node = Node::new().await;
+    let image = node.load("tiny").await;
+    let home = node.dir.path().join("images/containers/half");
+    fs::create_dir_all(home.join("root")).unwrap();
+    fs::write(home.join("layers"), "[\"sha256:").unwrap();
+    node.images.remove("tiny").await.unwrap();
+    assert!(node.names("layers").is_empty());
+    assert_eq!(node.images.mounted().await.unwrap(), ["half"]);
+    node.images.unmount("half").await.unwrap();
+    assert!(!home.exists() && !image.references.is_empty());
+}
+
+#[tokio::test]
 async fn container_identifiers_cannot_lead_elsewhere() {
     let node = Node::new().await;
     let image = node.load("tiny").await;
