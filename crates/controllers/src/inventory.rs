@@ -4,10 +4,11 @@
 //! * One watch of metadata per resource, however many look.
 //! * Whoever listens is told the uids to judge again, and the namespaces in which something went.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use informer::source::{Sink, Source, Text};
+use informer::source::{Part, Sink, Source, Text};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::{Resource, Uid, managed_fields, registry};
 use kube::api::ApiResource;
@@ -50,10 +51,22 @@ impl Inventory {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(client: &Client) -> Self {
+        Self::watch(client, Part::Metadata)
+    }
+
+    /// The same, of a server in this process.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_here(client: &Client) -> Self {
+        Self::watch(client, Part::MetadataHere)
+    }
+
+    fn watch(client: &Client, part: Part) -> Self {
         let shared = Arc::new(Shared::default());
         let mut watching = JoinSet::new();
         for resource in watched() {
-            watching.spawn(Feed::run(client.clone(), resource, shared.clone()));
+            watching.spawn(Feed::run(client.clone(), part, resource, shared.clone()));
         }
         Self { shared, _watching: Arc::new(watching) }
     }
@@ -120,9 +133,9 @@ struct Feed {
 }
 
 impl Feed {
-    async fn run(client: Client, resource: &'static Resource, shared: Arc<Shared>) {
+    async fn run(client: Client, part: Part, resource: &'static Resource, shared: Arc<Shared>) {
         let path = Partial::url_path(&api_resource(resource), None);
-        let source = Source { metadata_only: true, ..Source::of(resource.qualified(), path) };
+        let source = Source { part, ..Source::of(resource.qualified(), path) };
         let mut feed = Self { resource, shared, known: HashSet::new(), listed: HashSet::new(), first: true };
         source.feed(&client, &mut feed).await;
     }
@@ -169,12 +182,10 @@ impl Sink for Feed {
 
 /// The metadata in the text of an object; nobody here asks who owns which field.
 fn read(object: Text<'_>) -> Result<ObjectMeta, serde_json::Error> {
-    #[derive(serde::Deserialize)]
-    struct Holder {
-        metadata: ObjectMeta,
-    }
-    let (object, _) = managed_fields::split(object.as_str());
-    serde_json::from_slice::<Holder>(object.as_bytes()).map(|holder| holder.metadata)
+    let metadata = managed_fields::rest_of_metadata(object.as_str()).unwrap_or(Cow::Borrowed("null"));
+    // What stands behind is not looked at.
+    let mut values = serde_json::Deserializer::from_slice(metadata.as_bytes()).into_iter();
+    values.next().unwrap_or_else(|| Ok(ObjectMeta::default()))
 }
 
 impl Shared {

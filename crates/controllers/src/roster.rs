@@ -47,7 +47,7 @@ impl Parts {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(client: &Client, certificate: Arc<str>) -> Self {
-        Self { informers: Informers::start(client), inventory: Inventory::start(client), certificate }
+        Self { informers: Informers::start(client), inventory: Inventory::start_here(client), certificate }
     }
 
     /// Begins to watch what these controllers look at, and nothing else.

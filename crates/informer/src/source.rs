@@ -78,10 +78,21 @@ pub struct Source {
     pub name: String,
     /// The path of the collection: `/api/v1/pods`.
     pub path: String,
-    /// Whether only the objects' metadata is asked for.
-    pub metadata_only: bool,
+    /// What of the objects is asked for.
+    pub part: Part,
     /// A field selector, for some of the objects.
     pub fields: Option<String>,
+}
+
+/// What is asked for of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    /// Their metadata alone.
+    Metadata,
+    /// Their metadata, of a server in this process: it would have to make the texts of events anew, and shares those of whole objects.
+    /// Only its lists are of metadata.
+    MetadataHere,
 }
 
 #[derive(Debug, Error)]
@@ -200,7 +211,7 @@ struct Versioned {
 impl Source {
     /// All objects of a collection, whole.
     pub fn of(name: impl Into<String>, path: impl Into<String>) -> Self {
-        Self { name: name.into(), path: path.into(), metadata_only: false, fields: None }
+        Self { name: name.into(), path: path.into(), part: Part::Whole, fields: None }
     }
 
     /// Feeds the sink for ever.
@@ -248,7 +259,10 @@ impl Source {
         let mut parameters = ListParams { limit: Some(PAGE), field_selector: self.fields.clone(), ..ListParams::default() };
         loop {
             let request = Request::new(self.path.as_str());
-            let request = if self.metadata_only { request.list_metadata(&parameters) } else { request.list(&parameters) };
+            let request = match self.part {
+                Part::Whole => request.list(&parameters),
+                Part::Metadata | Part::MetadataHere => request.list_metadata(&parameters),
+            };
             let request = request.map_err(kube::Error::BuildRequest)?;
             let text = timeout(LIST_DEADLINE, client.request_text(request)).await.map_err(|_| FeedError::NoAnswer)??;
             let page: Page<'_> = serde_json::from_str(&text)?;
@@ -270,9 +284,9 @@ impl Source {
         let field_selector = self.fields.clone();
         let parameters = WatchParams { timeout: Some(WATCH_SECONDS), bookmarks: true, field_selector, ..WatchParams::default() };
         let request = Request::new(self.path.as_str());
-        let request = match self.metadata_only {
-            true => request.watch_metadata(&parameters, version),
-            false => request.watch(&parameters, version),
+        let request = match self.part {
+            Part::Metadata => request.watch_metadata(&parameters, version),
+            Part::Whole | Part::MetadataHere => request.watch(&parameters, version),
         };
         let lines = Lines::of(client, request.map_err(kube::Error::BuildRequest)?);
         let mut lines = timeout(SILENCE, lines).await.map_err(|_| FeedError::Silent)??;

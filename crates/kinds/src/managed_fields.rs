@@ -24,6 +24,14 @@ fn place(object: &str) -> Option<usize> {
     Some(found?.at + METADATA.len())
 }
 
+/// A text that begins with an object's metadata without the account; `None` in a text without metadata.
+pub fn rest_of_metadata(object: &str) -> Option<Cow<'_, str>> {
+    let place = place(object)?;
+    let Some(account) = object[place..].strip_prefix(ACCOUNT) else { return Some(Cow::Borrowed(&object[place - 1..])) };
+    let behind = &account[end(account)..];
+    Some(Cow::Owned(["{", behind.strip_prefix(',').unwrap_or(behind)].concat()))
+}
+
 /// The text of an object's metadata; `None` in a text without.
 pub fn metadata(object: &str) -> Option<&str> {
     let metadata = &object[place(object)? - 1..];
@@ -98,6 +106,18 @@ impl Iterator for Marks<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metadata_is_found_with_and_without_its_account() {
+        let object = r#"{"data":{"metadata":{"x":1}},"metadata":{"name":"a","labels":{"x":"}"}},"spec":{}}"#;
+        let own = r#"{"name":"a","labels":{"x":"}"}}"#;
+        let (with, _) = join(object, r#"[{"manager":"]"}]"#);
+        for text in [object, &with] {
+            assert!(rest_of_metadata(text).unwrap().starts_with(&format!("{own},\"spec\"")), "{text}");
+        }
+        assert_eq!((metadata(object), metadata("{}"), rest_of_metadata("{}")), (Some(own), None, None));
+        assert!(metadata(&with).unwrap().ends_with(r#"],"name":"a","labels":{"x":"}"}}"#));
+    }
 
     #[test]
     fn an_account_is_put_in_and_taken_out_again() {
