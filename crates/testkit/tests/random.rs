@@ -61,7 +61,7 @@ fn whatever_a_store_does_wrong_is_noticed() {
         Fault::LostAtKill,
     ] {
         let disturbances = Disturbances { kills: if fault == Fault::LostAtKill { 2 } else { 0 }, compactions: 0 };
-        let noticed = (0..4).find_map(|seed| judged(seed, disturbances, fault).err());
+        let noticed = (0..16).find_map(|seed| judged(seed, disturbances, fault).err());
         let faults = noticed.unwrap_or_else(|| panic!("{fault:?} passes"));
         println!("{fault:?}: {}", faults[0].chars().take(200).collect::<String>());
     }
