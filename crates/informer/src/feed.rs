@@ -37,7 +37,8 @@ impl<K: Watched> Feed<K> {
         Self { shared, decode, listed: BTreeMap::new(), revision: 0 }
     }
 
-    /// A server whose versions are no numbers gets no order from us. Nobody here asks who owns which field; a server keeps that when an object is written back without it.
+    /// A server whose versions are no numbers gets no order from us. Nobody here asks who owns which field; a server keeps that when an
+    /// object is written back without it.
     fn read(&self, text: Text<'_>) -> Result<Told<K>, serde_json::Error> {
         let (short, _) = managed_fields::split(text.as_str());
         let object = (self.decode)(&short)?;

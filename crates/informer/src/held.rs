@@ -26,9 +26,11 @@ pub(crate) struct Held<K> {
 /// What became of an object that may rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
+    /// Somebody looked at it: it is to be asked again.
     Awake,
     FallenAsleep,
-    Resting,
+    /// Nothing is to be done: it rests already, or somebody has it.
+    Kept,
 }
 
 impl<K: Resource> Held<K> {
@@ -51,13 +53,15 @@ impl<K> Held<K> {
         decoded.clone()
     }
 
-    /// Lets go of the object if nobody looked since the last call and nobody has it.
+    /// Lets go of the object if nobody looked since the last call and nobody has it. While somebody has it, letting go would free
+    /// nothing.
     pub(crate) fn rest(&self) -> Rest {
         let mut decoded = locked(&self.decoded);
         let looked_at = self.used.swap(false, Ordering::Relaxed);
         match decoded.as_ref() {
-            None => Rest::Resting,
-            Some(object) if looked_at || Arc::strong_count(object) > 1 => Rest::Awake,
+            Some(_) if looked_at => Rest::Awake,
+            Some(object) if Arc::strong_count(object) > 1 => Rest::Kept,
+            None => Rest::Kept,
             Some(_) => {
                 let object = decoded.take();
                 drop(decoded);

@@ -40,6 +40,11 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
+    /// A text of one's own.
+    pub fn of(json: &'a str) -> Self {
+        Self { json, shared: None }
+    }
+
     /// The text itself.
     pub fn as_str(self) -> &'a str {
         self.json
@@ -266,7 +271,7 @@ impl Source {
             let request = request.map_err(kube::Error::BuildRequest)?;
             let text = timeout(LIST_DEADLINE, client.request_text(request)).await.map_err(|_| FeedError::NoAnswer)??;
             let page: Page<'_> = serde_json::from_str(&text)?;
-            page.items.iter().try_for_each(|item| sink.listed(Text { json: item.get(), shared: None }))?;
+            page.items.iter().try_for_each(|item| sink.listed(Text::of(item.get())))?;
             let metadata = page.metadata.unwrap_or_default();
             match metadata.r#continue.filter(|token| !token.is_empty()) {
                 Some(token) => parameters.continue_token = Some(token),

@@ -37,7 +37,7 @@ async fn give_back() {
 pub(crate) struct Shared<K> {
     view: RwLock<View<K>>,
     decode: Decode<K>,
-    /// Something is decoded that was not, or may not have been.
+    /// Something was looked at, and is decoded.
     looked_at: Notify,
     subscribers: Mutex<Vec<Weak<Inbox<K>>>>,
     pub(crate) progress: watch::Sender<Progress>,
@@ -106,7 +106,7 @@ impl<K> Shared<K> {
         }
     }
 
-    /// Lets go of what rests. Whether anything is still decoded.
+    /// Lets go of what rests. Whether anything was looked at since the last call, so that another makes sense.
     pub(crate) async fn rest_once(&self) -> bool {
         let (mut after, mut awake, mut asleep) = (Bound::Unbounded, false, 0);
         loop {
@@ -119,7 +119,7 @@ impl<K> Shared<K> {
                 match held.rest() {
                     Rest::Awake => awake = true,
                     Rest::FallenAsleep => asleep += 1,
-                    Rest::Resting => {}
+                    Rest::Kept => {}
                 }
             }
             let Some((last, _)) = stretch.into_iter().next_back() else { break };
