@@ -4,7 +4,6 @@
 //! * One watch of metadata per resource, however many look.
 //! * Whoever listens is told the uids to judge again, and the namespaces in which something went.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +14,7 @@ use kube::api::ApiResource;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::{Client, Resource as _};
 use plan::garbage::{Graph, Item};
+use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -182,10 +182,16 @@ impl Sink for Feed {
 
 /// The metadata in the text of an object; nobody here asks who owns which field.
 fn read(object: Text<'_>) -> Result<ObjectMeta, serde_json::Error> {
-    let metadata = managed_fields::rest_of_metadata(object.as_str()).unwrap_or(Cow::Borrowed("null"));
-    // What stands behind is not looked at.
-    let mut values = serde_json::Deserializer::from_slice(metadata.as_bytes()).into_iter();
-    values.next().unwrap_or_else(|| Ok(ObjectMeta::default()))
+    #[derive(Deserialize)]
+    struct Holder {
+        metadata: ObjectMeta,
+    }
+    match managed_fields::rest_of_metadata(object.as_str()) {
+        // What stands behind is not looked at.
+        Some(begin) => ObjectMeta::deserialize(&mut serde_json::Deserializer::from_slice(begin.as_bytes())),
+        // A server may write its texts in another way than all that are known do.
+        None => serde_json::from_slice::<Holder>(object.as_str().as_bytes()).map(|holder| holder.metadata),
+    }
 }
 
 impl Shared {
@@ -229,5 +235,34 @@ impl State {
         for namespace in namespace.into_iter().filter(|namespace| !namespace.is_empty()) {
             self.namespaces.iter().for_each(|queue| queue.add(namespace.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinds::ObjectKey;
+
+    use super::*;
+
+    /// What a feed tells a graph of one object.
+    fn told(text: &str) -> Option<ObjectKey> {
+        let shared = Arc::new(Shared::default());
+        let resource = registry::find("", "v1", "configmaps")?;
+        let mut feed = Feed { resource, shared: shared.clone(), known: HashSet::new(), listed: HashSet::new(), first: true };
+        assert_eq!(feed.changed(Text::of(text)).unwrap().as_deref(), Some("7"), "{text}");
+        shared.state().graph.get(&Uid("u".to_owned())).map(|item| item.key.clone())
+    }
+
+    #[test]
+    fn metadata_is_read_from_whole_objects_and_from_parts_however_they_are_written() {
+        let metadata = r#""metadata":{"managedFields":[{"manager":"}"}],"name":"a","namespace":"n","uid":"u","resourceVersion":"7"}"#;
+        for text in [
+            format!(r#"{{"kind":"ConfigMap","apiVersion":"v1",{metadata},"data":{{"a":"b"}}}}"#),
+            format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1",{metadata}}}"#),
+            format!(r#"{{ "kind": "ConfigMap", {} }}"#, metadata.replace(':', ": ").replace(',', ", ")),
+        ] {
+            assert_eq!(told(&text), Some(ObjectKey::new("n", "a")), "{text}");
+        }
+        assert!(read(Text::of(r#"{"kind":"ConfigMap"}"#)).is_err());
     }
 }
