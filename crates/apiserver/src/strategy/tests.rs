@@ -228,6 +228,15 @@ fn what_may_not_change_is_refused() {
 }
 
 #[test]
+fn a_set_that_was_stored_under_other_rules_may_be_labelled_but_not_spoilt_further() {
+    let old = with(set(), "/spec/template/spec/restartPolicy", json!("Never"));
+    let labelled = with(old.clone(), "/metadata/labels", json!({"a": "b"}));
+    assert_eq!(refused_update("statefulsets", old.clone(), labelled), Vec::<String>::new());
+    let scaled = with(old.clone(), "/spec/replicas", json!(7));
+    assert_eq!(refused_update("statefulsets", old, scaled), ["spec.template.spec.restartPolicy: NotSupported"]);
+}
+
+#[test]
 fn metadata_is_judged_for_every_kind() {
     let owner = |controller: bool| json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": controller});
     for (field, value, expected) in [

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use etcd_fixture::Cluster;
 use store::etcd::Etcd;
-use store::{Change, CommitError, Draft, Event, Expected, MAX_DOCUMENT, Range, Revision, Store, WatchError, WatchMessage};
+use store::{Change, CommitError, Draft, Event, Expected, MAX_DOCUMENT, Range, Revision, Store, Watch, WatchError, WatchMessage};
 
 use super::line::{Line, Mode};
 use super::{open, options};
@@ -23,6 +23,22 @@ fn number(event: &Event) -> u64 {
     let json = event.document.as_ref().expect("nothing is deleted").json();
     let text = std::str::from_utf8(json).expect("text");
     text.split_once(' ').and_then(|(number, _)| number.parse().ok()).expect("a number")
+}
+
+/// An etcd that has lost what a store has of it, the store, and a watch that began before.
+async fn gone_back() -> (Cluster, Etcd, Box<dyn Watch>) {
+    let mut cluster = Cluster::start(1);
+    let store = open(&cluster).await;
+    for number in 0..5 {
+        store.commit(&format!("k/{number}"), Expected::Absent, put(number)).await.expect("it is as expected");
+    }
+    let watch = store.watch("", store.revision()).expect("the present is not compacted");
+    tokio::task::block_in_place(|| {
+        cluster.kill(0);
+        cluster.lose_data(0);
+        cluster.restart(0);
+    });
+    (cluster, store, watch)
 }
 
 /// Counts upwards in a key of its own until told to stop; gives what was acknowledged, in order. What it is not sure of it looks up.
@@ -258,17 +274,7 @@ async fn a_server_that_missed_what_etcd_has_forgotten_reads_all_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_etcd_that_has_gone_back_is_noticed_and_not_served_from() {
-    let mut cluster = Cluster::start(1);
-    let store = open(&cluster).await;
-    for number in 0..5 {
-        store.commit(&format!("k/{number}"), Expected::Absent, put(number)).await.expect("it is as expected");
-    }
-    let mut watch = store.watch("", store.revision()).expect("the present is not compacted");
-    tokio::task::block_in_place(|| {
-        cluster.kill(0);
-        cluster.lose_data(0);
-        cluster.restart(0);
-    });
+    let (cluster, store, mut watch) = gone_back().await;
     let refused = store.get("k/0").await.expect_err("refused").to_string();
     assert!(refused.contains("gone back") && refused.contains("Start all servers again"), "{refused}");
     let refused = store.commit("k/9", Expected::Absent, put(9)).await.expect_err("refused");
@@ -367,17 +373,7 @@ async fn large_documents_may_take_their_time_over_a_slow_line() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watchers_are_let_go_when_etcd_has_gone_back_though_nobody_asks_anything() {
-    let mut cluster = Cluster::start(1);
-    let store = open(&cluster).await;
-    for number in 0..5 {
-        store.commit(&format!("k/{number}"), Expected::Absent, put(number)).await.expect("it is as expected");
-    }
-    let mut watch = store.watch("", store.revision()).expect("the present is not compacted");
-    tokio::task::block_in_place(|| {
-        cluster.kill(0);
-        cluster.lose_data(0);
-        cluster.restart(0);
-    });
+    let (_cluster, _store, mut watch) = gone_back().await;
     let ended = async {
         loop {
             match watch.next().await {
@@ -393,16 +389,7 @@ async fn watchers_are_let_go_when_etcd_has_gone_back_though_nobody_asks_anything
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_notices_that_etcd_has_gone_back() {
-    let mut cluster = Cluster::start(1);
-    let store = open(&cluster).await;
-    for number in 0..5 {
-        store.commit(&format!("k/{number}"), Expected::Absent, put(number)).await.expect("it is as expected");
-    }
-    tokio::task::block_in_place(|| {
-        cluster.kill(0);
-        cluster.lose_data(0);
-        cluster.restart(0);
-    });
+    let (cluster, store, _watch) = gone_back().await;
     // Founds a store: the next commit has the number that one of the others had.
     let _other = open(&cluster).await;
     let outcome = store.commit("k/9", Expected::Absent, put(9)).await;

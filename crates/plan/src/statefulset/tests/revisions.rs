@@ -53,6 +53,14 @@ fn a_set_that_was_not_changed_has_the_template_it_had() {
 }
 
 #[test]
+fn a_status_is_not_believed_that_names_another_revision_than_the_newest() {
+    let mut unchanged = set(1).at("rev-1", "rev-1");
+    unchanged.0.status.as_mut().unwrap().observed_generation = Some(1);
+    let revisions = vec![revision("rev-1", 1, "v1"), revision("rev-2", 2, "v2")];
+    assert_eq!(planned(unchanged, revisions, vec![pod("web-0")]), ["make revision rev-1 number 3"]);
+}
+
+#[test]
 fn the_name_of_a_revision_fits_into_a_label() {
     for (length, kept) in [(3, 3), (52, 52), (53, 52), (63, 52)] {
         let mut long = set(1);
