@@ -20,6 +20,7 @@ use crate::connect::{Server, connect};
 use crate::failure::Failure;
 use crate::foresee::Surroundings;
 use crate::output::{say, structured};
+use crate::stop::Stop;
 
 /// Moves to the upper left corner and clears the screen.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
@@ -69,6 +70,8 @@ fn page(portraits: &[Portrait], palette: Palette) -> String {
 async fn watch(server: &Server, arguments: &Status) -> Result<ExitCode, Failure> {
     let views = Views::open(server).await?;
     let mut changes = views.changes();
+    // Once for all looks: what comes during one must not be lost.
+    let mut stop = Stop::new()?;
     let mut screen = Screen::new(arguments.output);
     loop {
         let is_meant = |set: &Arc<StatefulSet>| arguments.set.as_ref().is_none_or(|name| set.metadata.name.as_ref() == Some(&name.0));
@@ -78,7 +81,7 @@ async fn watch(server: &Server, arguments: &Status) -> Result<ExitCode, Failure>
         }
         tokio::select! {
             () = changes.next() => {}
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+            () = stop.wait() => return Ok(ExitCode::SUCCESS),
         }
     }
 }
