@@ -28,7 +28,8 @@ pub fn documents(count: usize) -> impl Strategy<Value = (&'static Resource, Vec<
 
 /// The document that some numbers stand for.
 fn document(resource: &Resource, mut tape: Tape<'_>) -> Value {
-    let mut document = tape.object(resource.codec.schema_name, 0).unwrap_or_default();
+    let root = shape::named(resource.codec.schema_name).expect("every kind has a schema");
+    let mut document = tape.object(root.object(), 0).unwrap_or_default();
     if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|field, _| METADATA.contains(&field.as_str()));
     }
@@ -61,26 +62,23 @@ impl Tape<'_> {
     }
 
     /// Some fields of an object; nothing for one whose fields are not known.
-    fn object(&mut self, schema: &str, depth: usize) -> Option<Map<String, Value>> {
-        let (_, fields) = shape::object(schema)?;
-        let mut names: Vec<_> = fields.keys().collect();
-        names.sort();
-        let first = self.first % names.len();
-        names.rotate_left(first);
-        names.truncate(FIELDS);
+    fn object(&mut self, object: &shape::Object, depth: usize) -> Option<Map<String, Value>> {
+        let mut fields: Vec<_> = object.fields.iter().collect();
+        let first = self.first.checked_rem(fields.len())?;
+        fields.rotate_left(first);
+        fields.truncate(FIELDS);
         let count = if depth < DEPTH { 1 + self.roll(4) } else { 0 };
-        let mut object = Map::new();
+        let mut made = Map::new();
         for _ in 0..count {
-            let name = names[self.roll(names.len())];
-            let field = &fields[name];
-            object.insert(name.clone(), self.value(&field.shape, field.rule, depth + 1));
+            let (name, field) = fields[self.roll(fields.len())];
+            made.insert(name.clone(), self.value(&field.shape, field.rule, depth + 1));
         }
-        Some(object)
+        Some(made)
     }
 
     fn value(&mut self, shape: &Shape, rule: Option<&Rule>, depth: usize) -> Value {
         match shape {
-            Shape::Object(schema) => self.object(schema, depth).map_or_else(|| json!({"x": 1}), Value::Object),
+            Shape::Object(reference) => self.object(reference.object(), depth).map_or_else(|| json!({"x": 1}), Value::Object),
             Shape::Map(inner) => {
                 let keys = self.some_words();
                 keys.into_iter().map(|key| (key.to_owned(), self.value(inner, None, depth + 1))).collect()
@@ -96,8 +94,8 @@ impl Tape<'_> {
         let is_merged = rule.is_some_and(|rule| rule.merges() || matches!(rule.list_type, "map" | "set"));
         let keys: Vec<_> = rule.map_or("", |rule| rule.list_map_keys).split(',').chain(rule.map(|rule| rule.patch_merge_key)).collect();
         let made = words.into_iter().map(|word| match item {
-            Shape::Object(schema) => {
-                let mut made = self.object(schema, depth + 1).unwrap_or_default();
+            Shape::Object(reference) => {
+                let mut made = self.object(reference.object(), depth + 1).unwrap_or_default();
                 for key in keys.iter().filter(|key| is_merged && !key.is_empty()) {
                     made.insert((*key).to_owned(), json!(word));
                 }

@@ -18,6 +18,7 @@ mod discovery;
 mod document;
 #[cfg(test)]
 mod documents;
+mod eager;
 pub mod error;
 mod eviction;
 mod expiry;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::certificate;
+use crate::eager::Eager;
 use crate::service::{Caller, Service};
 
 /// How long requests under way may take to finish when the server stops.
@@ -41,10 +42,10 @@ pub async fn run(service: &Service, listener: TcpListener, tls: Arc<rustls::Serv
                 Ok((stream, peer)) => {
                     let Some(place) = service.shared.peers.enter(peer.ip(), of_peer) else { continue };
                     let connection = connection(service.clone(), acceptor.clone(), stream, peer, stopping.clone());
-                    connections.spawn(async move {
+                    connections.spawn(Eager::new(async move {
                         connection.await;
                         drop((permit, place));
-                    });
+                    }));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");

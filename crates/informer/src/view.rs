@@ -156,8 +156,9 @@ impl<K> Shared<K> {
         let mut view = self.view_mut();
         let old = view.replace(&key, new);
         // Under the view's lock, so that a subscriber never takes a change before it can see it.
-        self.tell(std::iter::once((key, old)));
+        let told = self.tell(std::iter::once((key, old)));
         drop(view);
+        self.wake(&told);
         self.advance(revision, false);
     }
 
@@ -167,13 +168,15 @@ impl<K> Shared<K> {
         let gone: Vec<_> = view.objects.keys().filter(|key| !listed.contains_key(key)).cloned().collect();
         let changed: Vec<_> = listed.into_iter().filter(|(key, object)| !view.holds(key, object)).collect();
         let puts = gone.into_iter().map(|key| (key, None)).chain(changed.into_iter().map(|(key, object)| (key, Some(object))));
-        let told: Vec<_> = puts.map(|(key, new)| (key.clone(), view.replace(&key, new))).collect();
-        self.tell(told.into_iter());
+        let changes: Vec<_> = puts.map(|(key, new)| (key.clone(), view.replace(&key, new))).collect();
+        let told = self.tell(changes.into_iter());
         drop(view);
+        self.wake(&told);
         self.advance(revision, true);
     }
 
-    fn tell(&self, changes: impl Iterator<Item = (ObjectKey, Option<Arc<Held<K>>>)>) {
+    /// Leaves changes for all subscribers, who have to be woken.
+    fn tell(&self, changes: impl Iterator<Item = (ObjectKey, Option<Arc<Held<K>>>)>) -> Vec<Arc<Inbox<K>>> {
         let mut subscribers = locked(&self.subscribers);
         subscribers.retain(|subscriber| subscriber.strong_count() > 0);
         let inboxes: Vec<_> = subscribers.iter().filter_map(Weak::upgrade).collect();
@@ -182,6 +185,11 @@ impl<K> Shared<K> {
                 locked(&inbox.seen).entry(key.clone()).or_insert_with(|| old.clone());
             }
         }
+        inboxes
+    }
+
+    /// Without the view's lock, which they take as soon as they wake.
+    fn wake(&self, inboxes: &[Arc<Inbox<K>>]) {
         inboxes.iter().for_each(|inbox| inbox.wake.notify_one());
         self.looked_at.notify_one();
     }

@@ -9,6 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+/// How much space the text of an object is given at first, in bytes: most need no more.
+const TEXT: usize = 1 << 10;
+
 /// A Kubernetes object of any kind.
 pub trait Object: Any + Send + Sync + fmt::Debug {
     /// The object's metadata.
@@ -38,7 +41,9 @@ where
     }
 
     fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a Kubernetes object has string keys only")
+        let mut text = Vec::with_capacity(TEXT);
+        serde_json::to_writer(&mut text, self).expect("a Kubernetes object has string keys only");
+        text
     }
 
     fn clone_object(&self) -> Box<dyn Object> {

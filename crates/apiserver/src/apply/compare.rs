@@ -112,7 +112,7 @@ fn empty(text: &'static str) -> Option<Json<'static>> {
 fn children<'a>(value: Json<'a>, schema: Schema) -> Option<Children<'a>> {
     let wanted = match schema {
         Schema::Leaf => return None,
-        Schema::Object { .. } | Schema::Map(_) => Kind::Object,
+        Schema::Object(_) | Schema::Map(_) => Kind::Object,
         Schema::Set | Schema::Keyed { .. } => Kind::List,
     };
     match value.kind() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::items::{Children, items};
+use super::items::items;
 use super::outline::{Json, Kind};
 use super::schema::Schema;
 use super::set::{Choice, Element, Node, Set};
@@ -33,7 +33,7 @@ impl fmt::Display for Trail<'_> {
 /// The claims inside a value that is not owned as a whole.
 fn inside<'a>(value: Json<'a>, schema: Schema, path: &Trail<'_>, faults: &mut Vec<String>) -> Set<'a> {
     let wanted = match schema {
-        Schema::Object { .. } | Schema::Map(_) => (Kind::Object, "map"),
+        Schema::Object(_) | Schema::Map(_) => (Kind::Object, "map"),
         Schema::Set | Schema::Keyed { .. } => (Kind::List, "list"),
         Schema::Leaf => return Set::default(),
     };
@@ -45,31 +45,28 @@ fn inside<'a>(value: Json<'a>, schema: Schema, path: &Trail<'_>, faults: &mut Ve
             return Set::default();
         }
     }
-    let held = match items(value, schema) {
-        Ok(held) => Children::new(held),
-        Err(error) => {
-            faults.push(format!("{}: element {}: {}", shown(path), error.index, error.why));
-            return Set::default();
-        }
-    };
     let mut nodes = Vec::new();
-    for child in held.iter() {
-        if !child.copies.is_empty() {
-            faults.push(format!("{}: duplicate entries for key {}", shown(path), child.element));
+    if wanted.0 == Kind::Object {
+        nodes.extend(value.children().filter_map(|(key, value)| claim(Element::field(key), value, schema, path, faults)));
+    } else {
+        match items(value, schema) {
+            Ok(items) => nodes.extend(items.into_iter().filter_map(|(element, item)| claim(element, item, schema, path, faults))),
+            Err(error) => faults.push(format!("{}: element {}: {}", shown(path), error.index, error.why)),
         }
-        nodes.extend(claim(&child.element, child.value, schema, path, faults));
     }
-    Set::new(nodes)
+    let set = Set::new(nodes);
+    faults.extend(set.repeated().map(|element| format!("{}: duplicate entries for key {element}", shown(path))));
+    set
 }
 
 fn claim<'a>(
-    element: &Element<'a>,
+    element: Element<'a>,
     value: Json<'a>,
     schema: Schema,
     path: &Trail<'_>,
     faults: &mut Vec<String>,
 ) -> Option<(Element<'a>, Node<'a>)> {
-    let path = Trail::At(path, element);
+    let path = Trail::At(path, &element);
     let below = match element.choice {
         Choice::Field => match schema.child(&element.text) {
             Some(below) => below,
@@ -82,9 +79,9 @@ fn claim<'a>(
     };
     let children = inside(value, below, &path, faults);
     // The fields of an object are owned by owning what is in them; keys and items are owned themselves.
-    let is_field = matches!(schema, Schema::Object { .. });
+    let is_field = matches!(schema, Schema::Object(_));
     let member = !is_field || below.is_leaf() || value.is_hollow();
-    Some((element.clone(), Node { member, children }))
+    Some((element, Node { member, children }))
 }
 
 fn shown(path: &Trail<'_>) -> String {

@@ -21,7 +21,7 @@ pub struct NoElement {
 pub fn items<'a>(value: Json<'a>, schema: Schema) -> Result<Vec<(Element<'a>, Json<'a>)>, NoElement> {
     match schema {
         Schema::Leaf => Ok(Vec::new()),
-        Schema::Object { .. } | Schema::Map(_) => Ok(value.children().map(|(key, value)| (Element::field(key), value)).collect()),
+        Schema::Object(_) | Schema::Map(_) => Ok(value.children().map(|(key, value)| (Element::field(key), value)).collect()),
         Schema::Set | Schema::Keyed { .. } => value
             .children()
             .enumerate()

@@ -19,8 +19,8 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 pub use compare::Changes;
-pub use outline::{Json, Kind, Outline};
-pub use owners::{Entry, Operation, Owner, Owners};
+pub use outline::{Json, Kind, Outline, Outlined};
+pub use owners::{Entry, Fields, Operation, Owner, Owners};
 pub use schema::Schema;
 pub use set::Set;
 
@@ -102,37 +102,46 @@ pub fn apply<'a>(application: &'a Application<'a>, live: &'a Outline<'a>, mut ow
     let mut fields = fields::fields(configuration.root(), *schema).map_err(Refusal::Faults)?;
     fields.leave_out(ignored);
     fields.subtract(unowned());
+    let fields = Fields::Set(fields);
     let before = owners.take(owner);
-    let object = merged(application, live, before.as_ref(), &owners, &fields);
+    let is_same = before.as_ref().is_some_and(|entry| entry.fields == fields);
+    // Who applies all they applied before gives nothing up.
+    let last =
+        before.as_ref().filter(|_| !is_same).filter(|entry| entry.owner.api_version == owner.api_version).map(|entry| entry.fields.set());
+    let object = merged(application, live, last.as_deref(), &owners, &fields.set());
     let broken = || Refusal::Faults(vec!["the merged object is no JSON".to_owned()]);
     let outline = Outline::of(&object).ok_or_else(broken)?;
     let managed = {
         let changes = Changes::between(live, &outline, *schema).outside(ignored).without(unowned());
         let mut owners = owners;
-        let conflicts = conflicts(&owners, &changes, &owner.api_version, allowed);
-        if !force && !conflicts.is_empty() {
+        let conflicts = if *force { Vec::new() } else { conflicts(&owners, &changes, &owner.api_version, allowed) };
+        if !conflicts.is_empty() {
             return Err(Refusal::Conflicts(conflicts));
         }
         owners.yield_to(&changes, &owner.api_version);
-        let kept = before.filter(|entry| entry.fields == fields && changes.is_empty());
-        let entry = Entry { owner: owner.clone(), time: Some(Cow::Borrowed(now)), fields };
-        owners.0.push(kept.unwrap_or(entry));
+        let entry = match before {
+            Some(before) if is_same && changes.is_empty() => before,
+            before => {
+                let fields = before.filter(|_| is_same).map_or(fields, |before| before.fields);
+                Entry { owner: owner.clone(), time: Some(Cow::Borrowed(now)), fields }
+            }
+        };
+        owners.0.push(entry);
         owners.write()
     };
     drop(outline);
     Ok(Applied { object, managed })
 }
 
-/// The object with the configuration in it, and without what the manager no longer applies.
-fn merged(application: &Application<'_>, live: &Outline<'_>, before: Option<&Entry<'_>>, others: &Owners<'_>, fields: &Set<'_>) -> String {
+/// The object with the configuration in it, and without what the manager no longer applies. `last` is what it applied last time.
+fn merged(application: &Application<'_>, live: &Outline<'_>, last: Option<&Set<'_>>, others: &Owners<'_>, fields: &Set<'_>) -> String {
     let Application { claim: Claim { schema, owner, .. }, configuration, .. } = application;
-    let mut merged = String::new();
+    let mut merged = String::with_capacity(live.root().raw().len() + configuration.root().raw().len());
     merge::merge(Some(live.root()), Some(configuration.root()), *schema, &mut merged);
-    // Who applies all they applied before gives nothing up.
-    let before = before.filter(|entry| entry.owner.api_version == owner.api_version && !entry.fields.is_within(fields));
-    let (Some(before), Some(outline)) = (before, Outline::of(&merged)) else { return merged };
+    let last = last.filter(|last| !last.is_within(fields));
+    let (Some(last), Some(outline)) = (last, Outline::of(&merged)) else { return merged };
     let mut pruned = String::with_capacity(merged.len());
-    prune::prune(outline.root(), *schema, &before.fields, &others.all(&owner.api_version).union(fields), &mut pruned);
+    prune::prune(outline.root(), *schema, last, &others.all(&owner.api_version).union(fields), &mut pruned);
     pruned
 }
 
@@ -140,7 +149,7 @@ fn conflicts(owners: &Owners<'_>, changes: &Changes<'_>, api_version: &str, allo
     let mut others: Vec<_> = owners.0.iter().filter(|entry| entry.owner.api_version == api_version).collect();
     others.sort_by(|left, right| left.owner.cmp(&right.owner));
     let conflict = |entry: &Entry<'_>| {
-        let fields = entry.fields.intersection(&changes.changed).difference(allowed);
+        let fields = entry.fields.set().intersection(&changes.changed).difference(allowed);
         (!fields.is_empty()).then(|| Conflict { owner: entry.owner.to_string(), fields: fields.paths() })
     };
     others.into_iter().filter_map(conflict).collect()
@@ -155,7 +164,7 @@ pub fn updated(claim: &Claim<'_>, managed: &str, old: &str, new: &str, creates: 
         return Some(managed.to_owned());
     }
     let account = account(managed)?;
-    let mut owners = Owners::read(&account)?;
+    let mut owners = Owners::kept(&account)?;
     if !owners.0.is_empty() || creates {
         owners.update(&changes, claim.owner.clone(), claim.now);
     }
@@ -181,5 +190,5 @@ pub fn same_account(one: &str, other: &str) -> bool {
         return true;
     }
     let (Some(one), Some(other)) = (account(one), account(other)) else { return false };
-    matches!((Owners::read(&one), Owners::read(&other)), (Some(one), Some(other)) if one.same_fields(&other))
+    matches!((Owners::kept(&one), Owners::kept(&other)), (Some(one), Some(other)) if one.same_fields(&other))
 }

@@ -1,8 +1,12 @@
 //! Compact JSON text, taken apart without copying it: where each value begins and ends. Two states of an object are compared
 //! by their texts, so what is the same costs no more than its bytes.
 
+use std::borrow::Cow;
+
 /// Levels of nesting at most; the readers in front of this one allow fewer.
 const MAX_DEPTH: usize = 200;
+/// Levels of nesting that every reader of JSON in this program goes down, and more than any served type has.
+const MAX_CANONICAL_DEPTH: usize = 100;
 
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +19,7 @@ pub enum Kind {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Node {
+pub struct Node {
     kind: Kind,
     key: (u32, u32),
     text: (u32, u32),
@@ -27,6 +31,13 @@ struct Node {
 #[derive(Debug)]
 pub struct Outline<'a> {
     text: &'a str,
+    nodes: Cow<'a, [Node]>,
+}
+
+/// A text with the places of its values, for who looks at it again and again.
+#[derive(Debug)]
+pub struct Outlined {
+    text: String,
     nodes: Vec<Node>,
 }
 
@@ -44,19 +55,40 @@ impl<'a> Outline<'a> {
         u32::try_from(text.len()).ok()?;
         let mut reader = Reader { bytes: text.as_bytes(), at: 0, nodes: Vec::with_capacity(text.len() / 24 + 1) };
         reader.value((0, 0), 0)?;
-        (reader.at == text.len()).then_some(Self { text, nodes: reader.nodes })
+        (reader.at == text.len()).then_some(Self { text, nodes: Cow::Owned(reader.nodes) })
     }
 
-    /// Whether the text is how its tree would be written: keys sorted and no two the same, whole numbers, nothing escaped. False may be
-    /// said of some such texts, too.
+    /// Whether the text is how its tree would be written: keys sorted and no two the same, whole numbers, nothing escaped, and not
+    /// deeper than any reader of JSON goes. False may be said of some such texts, too.
     pub fn is_canonical(&self) -> bool {
         let plain = |byte: u8| byte >= b' ' && byte != b'\\';
-        self.text.bytes().all(plain) && self.root().is_canonical()
+        self.text.bytes().all(plain) && self.root().is_canonical(MAX_CANONICAL_DEPTH)
+    }
+
+    /// The same with a text of its own.
+    pub fn kept(self) -> Outlined {
+        Outlined { text: self.text.to_owned(), nodes: self.nodes.into_owned() }
     }
 
     /// The whole.
     pub fn root(&self) -> Json<'_> {
         Json { text: self.text, nodes: &self.nodes, at: 0 }
+    }
+}
+
+impl Outlined {
+    /// Takes a text apart as [`Outline::of`] does.
+    pub fn of(text: String) -> Option<Self> {
+        let nodes = Outline::of(&text)?.nodes.into_owned();
+        Some(Self { text, nodes })
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub fn outline(&self) -> Outline<'_> {
+        Outline { text: &self.text, nodes: Cow::Borrowed(&self.nodes) }
     }
 }
 
@@ -75,15 +107,16 @@ impl<'a> Json<'a> {
         self.raw().strip_prefix('"')?.strip_suffix('"')
     }
 
-    fn is_canonical(self) -> bool {
+    fn is_canonical(self, depth: usize) -> bool {
         let raw = self.raw();
         match self.kind() {
             Kind::Null => raw == "null",
             Kind::Scalar => raw.starts_with('"') || matches!(raw, "true" | "false") || is_whole_number(raw),
-            Kind::List => self.children().all(|(_, item)| item.is_canonical()),
+            Kind::List => depth > 0 && self.children().all(|(_, item)| item.is_canonical(depth - 1)),
             Kind::Object => {
                 let mut last = None;
-                self.children().all(|(key, value)| last.replace(key).is_none_or(|last| last < key) && value.is_canonical())
+                let mut follows = |key| last.replace(key).is_none_or(|last| last < key);
+                depth > 0 && self.children().all(|(key, value)| follows(key) && value.is_canonical(depth - 1))
             }
         }
     }

@@ -79,19 +79,76 @@ pub struct Entry<'a> {
     pub owner: Owner<'a>,
     /// RFC 3339.
     pub time: Option<Cow<'a, str>>,
-    pub fields: Set<'a>,
+    pub fields: Fields<'a>,
 }
+
+/// What one owns. Most who own something own the same after a change, and texts are compared and written faster than sets are.
+#[derive(Clone, Debug)]
+pub enum Fields<'a> {
+    /// As we wrote it before; read only when somebody looks into it.
+    Written(Json<'a>),
+    Set(Set<'a>),
+}
+
+impl<'a> Fields<'a> {
+    /// The set. Of what is none in an account that we wrote, nobody owns anything.
+    pub fn set(&self) -> Cow<'_, Set<'a>> {
+        match self {
+            Self::Written(json) => Cow::Owned(Set::read(*json).unwrap_or_default()),
+            Self::Set(set) => Cow::Borrowed(set),
+        }
+    }
+
+    /// How the set is written.
+    fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Written(json) => Cow::Borrowed(json.raw()),
+            Self::Set(set) => {
+                let mut out = String::new();
+                set.write(&mut out);
+                Cow::Owned(out)
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Written(json) => json.is_hollow(),
+            Self::Set(set) => set.is_empty(),
+        }
+    }
+}
+
+impl PartialEq for Fields<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Set(own), Self::Set(other)) => own == other,
+            _ => self.text() == other.text() || self.set() == other.set(),
+        }
+    }
+}
+
+impl Eq for Fields<'_> {}
 
 /// All who own fields of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owners<'a>(pub Vec<Entry<'a>>);
 
 impl<'a> Owners<'a> {
-    /// Reads `managedFields`; `None` when they are malformed.
+    /// Reads `managedFields` that anybody wrote; `None` when they are malformed.
     pub fn read(outline: &'a Outline<'a>) -> Option<Self> {
+        Self::entries(outline, |json| Set::read(json).map(Fields::Set))
+    }
+
+    /// Reads `managedFields` that [`Owners::write`] wrote; `None` when they are malformed.
+    pub fn kept(outline: &'a Outline<'a>) -> Option<Self> {
+        Self::entries(outline, |json| Some(Fields::Written(json)))
+    }
+
+    fn entries(outline: &'a Outline<'a>, fields: impl Fn(Json<'a>) -> Option<Fields<'a>>) -> Option<Self> {
         match outline.root().kind() {
             Kind::Null => Some(Self::default()),
-            Kind::List => outline.root().children().map(|(_, entry)| read_entry(entry)).collect::<Option<_>>().map(Self),
+            Kind::List => outline.root().children().map(|(_, entry)| read_entry(entry, &fields)).collect::<Option<_>>().map(Self),
             Kind::Object | Kind::Scalar => None,
         }
     }
@@ -125,16 +182,19 @@ impl<'a> Owners<'a> {
     /// What anyone owns in a version of the API.
     pub fn all(&self, api_version: &str) -> Set<'a> {
         let entries = self.0.iter().filter(|entry| entry.owner.api_version == api_version);
-        entries.fold(Set::default(), |all, entry| all.union(&entry.fields))
+        entries.fold(Set::default(), |all, entry| all.union(&entry.fields.set()))
     }
 
     /// Takes from all what was changed or removed. Entries of another version of the API are about other fields.
     pub fn yield_to(&mut self, changes: &Changes<'a>, api_version: &str) {
+        let taken = [&changes.changed, &changes.removed];
+        if taken.iter().all(|taken| taken.is_empty()) {
+            return;
+        }
         for entry in self.0.iter_mut().filter(|entry| entry.owner.api_version == api_version) {
-            for taken in [&changes.changed, &changes.removed] {
-                if entry.fields.meets(taken) {
-                    entry.fields = entry.fields.difference(taken);
-                }
+            let fields = entry.fields.set();
+            if taken.iter().any(|taken| fields.meets(taken)) {
+                entry.fields = Fields::Set(fields.difference(taken[0]).difference(taken[1]));
             }
         }
     }
@@ -143,9 +203,9 @@ impl<'a> Owners<'a> {
     pub fn update(&mut self, changes: &Changes<'a>, owner: Owner<'a>, now: &'a str) {
         self.yield_to(changes, &owner.api_version);
         if !changes.changed.is_empty() {
-            let before = self.take(&owner).map(|entry| entry.fields).unwrap_or_default();
-            let fields = before.union(&changes.changed);
-            self.0.push(Entry { owner, time: Some(Cow::Borrowed(now)), fields });
+            let before = self.take(&owner);
+            let fields = before.map_or_else(|| changes.changed.clone(), |entry| entry.fields.set().union(&changes.changed));
+            self.0.push(Entry { owner, time: Some(Cow::Borrowed(now)), fields: Fields::Set(fields) });
         }
         self.0.retain(|entry| !entry.fields.is_empty());
         self.bound();
@@ -169,8 +229,11 @@ impl<'a> Owners<'a> {
                 api_version: entry.owner.api_version,
                 subresource: Cow::Borrowed(""),
             };
-            let before = self.take(&owner).map(|entry| entry.fields).unwrap_or_default();
-            self.0.push(Entry { owner, time: entry.time, fields: before.union(&entry.fields) });
+            let fields = match self.take(&owner) {
+                Some(before) => Fields::Set(before.fields.set().union(&entry.fields.set())),
+                None => entry.fields,
+            };
+            self.0.push(Entry { owner, time: entry.time, fields });
         }
     }
 
@@ -186,7 +249,7 @@ fn order<'e>(entry: &'e Entry<'_>) -> (Operation, &'e str, &'e str, &'e str, &'e
     (owner.operation, entry.time.as_deref().unwrap_or_default(), &owner.manager, &owner.api_version, &owner.subresource)
 }
 
-fn read_entry(json: Json<'_>) -> Option<Entry<'_>> {
+fn read_entry<'a>(json: Json<'a>, fields: impl Fn(Json<'a>) -> Option<Fields<'a>>) -> Option<Entry<'a>> {
     let text = |key: &str| json.get(key).and_then(Json::quoted);
     let operation = match text("operation")? {
         "Apply" => Operation::Apply,
@@ -199,7 +262,7 @@ fn read_entry(json: Json<'_>) -> Option<Entry<'_>> {
     let borrowed = |key: &str| Cow::Borrowed(text(key).unwrap_or_default());
     let owner =
         Owner { manager: borrowed("manager"), operation, api_version: borrowed("apiVersion"), subresource: borrowed("subresource") };
-    let fields = json.get("fieldsV1").map_or(Some(Set::default()), Set::read)?;
+    let fields = json.get("fieldsV1").map_or_else(|| Some(Fields::Set(Set::default())), fields)?;
     Some(Entry { owner, time: text("time").map(Cow::Borrowed), fields })
 }
 
@@ -207,7 +270,7 @@ fn read_entry(json: Json<'_>) -> Option<Entry<'_>> {
 fn write_entry(Entry { owner, time, fields }: &Entry<'_>, out: &mut String) {
     // Writing to a String can't fail.
     let _ = write!(out, r#"{{"apiVersion":"{}","fieldsType":"FieldsV1","fieldsV1":"#, owner.api_version);
-    fields.write(out);
+    out.push_str(&fields.text());
     let _ = write!(out, r#","manager":"{}","operation":"{}""#, owner.manager, owner.operation.name());
     if !owner.subresource.is_empty() {
         let _ = write!(out, r#","subresource":"{}""#, owner.subresource);

@@ -10,7 +10,7 @@ use super::set::{Element, Node, Set};
 
 /// Whether an element belongs to a set, seen as upstream sees it here: who owns something in an object's field owns the field.
 fn owns(node: Option<&Node<'_>>, schema: Schema) -> bool {
-    let is_field = matches!(schema, Schema::Object { .. });
+    let is_field = matches!(schema, Schema::Object(_));
     node.is_some_and(|node| node.member || is_field && !node.children.is_empty())
 }
 

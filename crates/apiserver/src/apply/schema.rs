@@ -1,11 +1,9 @@
 //! How a value of a kind is owned: as a whole, field by field, or item by item.
 
-use std::collections::HashMap;
-
 use kinds::Resource;
 use kinds::merge_keys::Rule;
 
-use crate::strategy::shape::{self, Field, Shape};
+use crate::strategy::shape::{self, Object, Reference, Shape};
 
 /// How a value is owned.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +11,7 @@ pub enum Schema {
     /// As a whole.
     Leaf,
     /// Field by field; there are no other fields than these.
-    Object { name: &'static str, fields: &'static HashMap<String, Field> },
+    Object(&'static Object),
     /// Key by key.
     Map(&'static Shape),
     /// Item by item; an item is its value.
@@ -41,14 +39,19 @@ const KEY_DEFAULTS: &[(&str, &str)] = &[("protocol", "\"TCP\"")];
 impl Schema {
     /// The schema of a resource's objects.
     pub fn of(resource: &Resource) -> Self {
-        shape::object(resource.codec.schema_name).map_or(Self::Leaf, |(name, fields)| Self::Object { name, fields })
+        shape::named(resource.codec.schema_name).map_or(Self::Leaf, Self::of_object)
+    }
+
+    fn of_object(reference: Reference) -> Self {
+        let object = reference.object();
+        if object.fields.is_empty() { Self::Leaf } else { Self::Object(object) }
     }
 
     fn of_shape(shape: &'static Shape, rule: Option<&'static Rule>) -> Self {
         let list_type = rule.map_or("", |rule| rule.list_type);
         match shape {
-            Shape::Object(name) if list_type == "map:granular" || list_type.is_empty() && !shape::is_atomic(name) => {
-                shape::object(name).map_or(Self::Leaf, |(name, fields)| Self::Object { name, fields })
+            Shape::Object(object) if list_type == "map:granular" || list_type.is_empty() && !object.object().is_atomic => {
+                Self::of_object(*object)
             }
             Shape::Map(value) if list_type != "map:atomic" => Self::Map(value),
             Shape::List(item) => match (list_type, rule) {
@@ -63,7 +66,7 @@ impl Schema {
     /// The schema of a field or a key; `None` for a field that the object doesn't have.
     pub fn child(self, name: &str) -> Option<Self> {
         match self {
-            Self::Object { fields, .. } => fields.get(name).map(|field| Self::of_shape(&field.shape, field.rule)),
+            Self::Object(object) => object.field(name).map(|field| Self::of_shape(&field.shape, field.rule)),
             Self::Map(value) => Some(Self::of_shape(value, None)),
             _ => None,
         }
@@ -84,15 +87,15 @@ impl Schema {
 
     /// What upstream has in place of a field that is absent.
     pub fn in_place_of(self, field: &str) -> Option<&'static str> {
-        let Self::Object { name, fields } = self else { return None };
-        let is_root = fields.contains_key("apiVersion") && fields.contains_key("metadata");
-        let short = name.rsplit('.').next().unwrap_or(name);
+        let Self::Object(object) = self else { return None };
+        let is_root = object.field("apiVersion").is_some() && object.field("metadata").is_some();
+        let short = object.name.rsplit('.').next().unwrap_or(&object.name);
         let there = is_root && matches!(field, "metadata" | "spec" | "status")
             || ALWAYS_THERE.iter().any(|(own, names)| *own == short && names.contains(&field));
         if !there {
             return None;
         }
-        Some(if matches!(fields.get(field)?.shape, Shape::List(_)) { "null" } else { "{}" })
+        Some(if matches!(object.field(field)?.shape, Shape::List(_)) { "null" } else { "{}" })
     }
 
     /// What a key field is when an item leaves it out, as JSON.

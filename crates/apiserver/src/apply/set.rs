@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::fmt::{self, Write};
+use std::fmt;
 
 use super::outline::{Json, Kind};
 
@@ -78,7 +78,7 @@ impl Node<'_> {
     }
 }
 
-/// A set of fields. Sorted; no node is empty.
+/// A set of fields. Sorted, no two elements the same; no node is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Set<'a>(Vec<(Element<'a>, Node<'a>)>);
 
@@ -107,6 +107,11 @@ impl<'a> Set<'a> {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The elements that were given more than once to [`Set::new`].
+    pub fn repeated(&self) -> impl Iterator<Item = &Element<'a>> {
+        self.0.chunk_by(|(left, _), (right, _)| left == right).filter(|same| same.len() > 1).map(|same| &same[0].0)
     }
 
     /// What the set says about one element.
@@ -257,14 +262,14 @@ impl<'a> Set<'a> {
 
     fn write_nodes(&self, out: &mut String) {
         for (index, (Element { choice, text }, node)) in self.0.iter().enumerate() {
-            let letter = match choice {
-                Choice::Field => 'f',
-                Choice::Key => 'k',
-                Choice::Value => 'v',
-            };
-            let comma = if index > 0 { "," } else { "" };
-            // Writing to a String can't fail.
-            let _ = write!(out, "{comma}\"{letter}:{text}\":{{");
+            out.push_str(if index > 0 { "," } else { "" });
+            out.push_str(match choice {
+                Choice::Field => "\"f:",
+                Choice::Key => "\"k:",
+                Choice::Value => "\"v:",
+            });
+            out.push_str(text);
+            out.push_str("\":{");
             if node.member && !node.children.is_empty() {
                 out.push_str("\".\":{},");
             }

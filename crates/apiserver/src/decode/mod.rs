@@ -9,11 +9,12 @@ use kinds::{Object, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::apply::Outline;
+use crate::apply::{Kind, Outline, Outlined};
 use crate::error::ApiError;
 use crate::protobuf;
 use crate::query::FieldValidation;
 use crate::route::{Call, Route, Verb};
+use crate::strategy::shape;
 
 mod mismatch;
 mod scan;
@@ -89,7 +90,7 @@ pub fn json(resource: &'static Resource, json: &[u8], validation: FieldValidatio
 /// A configuration that is to be applied.
 pub struct Read {
     /// An object in JSON, as its tree is written.
-    pub text: String,
+    pub text: Outlined,
     pub warnings: Vec<String>,
     /// Why one of its quantities is none.
     pub bad_quantity: Option<String>,
@@ -98,13 +99,19 @@ pub struct Read {
 /// Reads a configuration: JSON, or YAML, which JSON is. Fields that are there twice are told.
 pub fn configuration(resource: &'static Resource, body: &[u8], validation: FieldValidation) -> Result<Read, ApiError> {
     let unreadable = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding YAML: {error}"));
-    let (json, text) = match canonical(body) {
-        Some(text) => (Cow::Borrowed(text.as_bytes()), text.to_owned()),
-        None => rewritten(body).map_err(|error| unreadable(&error))?,
-    };
-    if !text.starts_with('{') {
-        return Err(unreadable(&"the configuration must be an object"));
+    let no_object = || unreadable(&"the configuration must be an object");
+    if let Some(text) = canonical(body) {
+        if text.root().kind() != Kind::Object {
+            return Err(no_object());
+        }
+        let bad_quantity = scan::bad_quantity(text.root(), &shape::of(resource));
+        return Ok(Read { text: text.kept(), warnings: Vec::new(), bad_quantity });
     }
+    let (json, text) = rewritten(body).map_err(|error| unreadable(&error))?;
+    if !text.starts_with('{') {
+        return Err(no_object());
+    }
+    let text = Outlined::of(text).ok_or_else(|| ApiError::bad_request("the configuration is too large"))?;
     let scan = scan::scan(resource, &json).map_err(|error| unreadable(&error))?;
     // What is unknown is refused in any case, when the configuration is compared with the schema.
     let repeated: Vec<_> = scan.faults.into_iter().filter(|fault| fault.starts_with("duplicate")).collect();
@@ -119,9 +126,9 @@ pub fn configuration(resource: &'static Resource, body: &[u8], validation: Field
 }
 
 /// A body that is written as its tree would be, as most programs write them: it needs no tree.
-fn canonical(body: &[u8]) -> Option<&str> {
+fn canonical(body: &[u8]) -> Option<Outline<'_>> {
     let text = std::str::from_utf8(body).ok()?.trim_ascii_end();
-    Outline::of(text)?.is_canonical().then_some(text)
+    Outline::of(text).filter(Outline::is_canonical)
 }
 
 /// A body as JSON, and how its tree is written.
@@ -237,6 +244,28 @@ mod tests {
     fn a_malformed_quantity_is_refused() {
         let body = r#"{"spec":{"containers":[{"name":"a","resources":{"limits":{"cpu":"lots"}}}]}}"#;
         assert!(refused("pods", body).contains("quantities must match the regular expression"));
+    }
+
+    #[test]
+    fn a_configuration_is_read_the_same_however_it_is_written() {
+        let resource = registry::find("apps", "v1", "statefulsets").unwrap();
+        let read = |body: &str| {
+            let Read { text, warnings, bad_quantity } = configuration(resource, body.as_bytes(), FieldValidation::Warn).ok()?;
+            Some((text.text().to_owned(), warnings, bad_quantity))
+        };
+        let with_quantity = |quantity: &str| {
+            let container = format!(r#"{{"image":"b","name":"a","resources":{{"limits":{{"cpu":{quantity},"memory":"1Gi"}}}}}}"#);
+            format!(r#"{{"spec":{{"replicas":1,"template":{{"spec":{{"containers":[{container}]}}}}}}}}"#)
+        };
+        for quantity in ["1", "\"500m\"", "\"lots\"", "\"\"", "true", "null", "12345678901234567", "-1", "{}"] {
+            let body = with_quantity(quantity);
+            let (text, _, bad_quantity) = read(&body).unwrap();
+            assert_eq!((&text, bad_quantity.is_some()), (&body, matches!(quantity, "\"lots\"" | "\"\"")), "{quantity}");
+            assert_eq!(read(&body.replace(':', ": ")), read(&body), "{quantity}");
+        }
+        for body in ["", "[]", "1", "null", "\"a\"", &format!("{}{}", "{\"a\":".repeat(150), "}".repeat(150))] {
+            assert_eq!(read(body), None, "{body}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt;
 use kinds::Resource;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::apply::{Json, Kind};
 use crate::strategy::shape::{self, Shape};
 
 /// Faults told at most; more would tell nobody more.
@@ -31,6 +32,22 @@ pub fn scan(resource: &Resource, json: &[u8]) -> Result<Scan, serde_json::Error>
     Node { shape: &root, trail: &Trail::Root, scan: &mut scan }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(scan)
+}
+
+/// Why a quantity in a canonical text is none: a text without escapes whose keys are all different needs no other look.
+pub fn bad_quantity(value: Json<'_>, shape: &Shape) -> Option<String> {
+    match (shape, value.kind()) {
+        (Shape::Quantity, Kind::Scalar) if !matches!(value.raw(), "true" | "false") => {
+            value.quoted().unwrap_or(value.raw()).parse::<kinds::Quantity>().err().map(|error| error.to_string())
+        }
+        (Shape::Object(reference), Kind::Object) => {
+            let object = reference.object();
+            value.children().find_map(|(key, value)| bad_quantity(value, &object.field(key)?.shape))
+        }
+        (Shape::Map(inner), Kind::Object) => value.children().find_map(|(_, value)| bad_quantity(value, inner)),
+        (Shape::List(inner), Kind::List) => value.children().find_map(|(_, value)| bad_quantity(value, inner)),
+        _ => None,
+    }
 }
 
 /// The way from the object to a field of it, kept on the stack.
@@ -124,7 +141,7 @@ impl Node<'_> {
         match shape::field(self.shape, key) {
             Some(field) => &field.shape,
             None => {
-                if is_closed(self.shape) {
+                if matches!(self.shape, Shape::Object(reference) if reference.object().is_closed()) {
                     self.fault("unknown", key);
                 }
                 &OTHER
@@ -155,11 +172,6 @@ impl<'de> Seen<'de> {
             self.others.insert(key);
         }
     }
-}
-
-/// Whether an object of this shape has no fields but those it declares.
-fn is_closed(shape: &Shape) -> bool {
-    matches!(shape, Shape::Object(schema) if !schema.ends_with(".RawExtension") && !schema.ends_with(".FieldsV1"))
 }
 
 impl<'de> Visitor<'de> for Node<'_> {

@@ -73,7 +73,9 @@ pub fn managed_fields(input: &[u8]) {
     let Some(owners) = Owners::read(&outline) else { return };
     let written = owners.write();
     let again = apply::account(&written).unwrap_or_else(|| panic!("{written} can't be taken apart"));
+    let kept = Owners::kept(&again).unwrap_or_else(|| panic!("{written} is no account that we wrote"));
     let again = Owners::read(&again).unwrap_or_else(|| panic!("{written} is no account"));
+    assert_eq!(kept, again);
     assert_eq!(again.write(), written);
     let _ = owners.all("v1").paths();
 }

@@ -36,8 +36,9 @@ pub fn yaml(input: &[u8]) {
         check(resource, &*object);
     }
     if let Ok(decode::Read { text, .. }) = decode::configuration(resource, body, FieldValidation::Warn) {
-        let tree = serde_json::from_str::<Value>(&text).ok().filter(Value::is_object);
-        assert_eq!(tree.map(|tree| tree.to_string()).as_deref(), Some(text.as_str()));
+        let text = text.text();
+        let tree = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
+        assert_eq!(tree.map(|tree| tree.to_string()).as_deref(), Some(text));
         // No alias makes much of little.
         let (length, most) = (text.len(), 1 << 24);
         assert!(length <= most, "{length} bytes of {}", body.len());

@@ -11,8 +11,7 @@ use serde_json::Value;
 /// What a field holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// An object of this schema.
-    Object(String),
+    Object(Reference),
     /// A list of these.
     List(Box<Shape>),
     /// A map from text to these.
@@ -23,6 +22,40 @@ pub enum Shape {
     Other,
 }
 
+/// Stands for a schema: schemas refer to one another in circles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference(usize);
+
+impl Reference {
+    pub fn object(self) -> &'static Object {
+        &shapes().objects[self.0]
+    }
+}
+
+/// The objects of one schema.
+#[derive(Debug)]
+pub struct Object {
+    /// The schema's name, such as `io.k8s.api.core.v1.PodSpec`.
+    pub name: String,
+    /// Sorted by name; nothing where what the objects hold is not declared.
+    pub fields: Box<[(String, Field)]>,
+    /// Whether these objects are always seen as a whole.
+    pub is_atomic: bool,
+}
+
+impl Object {
+    /// A field by its name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        let place = self.fields.binary_search_by(|(own, _)| own.as_str().cmp(name)).ok()?;
+        Some(&self.fields[place].1)
+    }
+
+    /// Whether there are no fields but those that are declared.
+    pub fn is_closed(&self) -> bool {
+        !self.name.ends_with(".RawExtension") && !self.name.ends_with(".FieldsV1")
+    }
+}
+
 /// One field of an object.
 #[derive(Debug)]
 pub struct Field {
@@ -31,30 +64,28 @@ pub struct Field {
     pub rule: Option<&'static Rule>,
 }
 
-type Objects = HashMap<String, HashMap<String, Field>>;
+/// The objects of all schemas, and where each is.
+struct Shapes {
+    objects: Vec<Object>,
+    places: HashMap<String, usize>,
+}
 
 /// The shape of a resource's objects.
 pub fn of(resource: &Resource) -> Shape {
-    Shape::Object(resource.codec.schema_name.to_owned())
+    named(resource.codec.schema_name).map_or(Shape::Other, Shape::Object)
+}
+
+/// A schema by its name.
+pub fn named(schema: &str) -> Option<Reference> {
+    shapes().places.get(schema).copied().map(Reference)
 }
 
 /// A field of an object of the shape; `None` when the shape is no object or has no such field.
 pub fn field(shape: &Shape, name: &str) -> Option<&'static Field> {
     match shape {
-        Shape::Object(schema) => objects().get(schema)?.get(name),
+        Shape::Object(reference) => reference.object().field(name),
         _ => None,
     }
-}
-
-/// The fields of the objects of a schema; `None` if they are none that are known.
-pub fn object(schema: &str) -> Option<(&'static str, &'static HashMap<String, Field>)> {
-    let (name, fields) = objects().get_key_value(schema)?;
-    (!fields.is_empty()).then_some((name.as_str(), fields))
-}
-
-/// Whether the objects of a schema are always seen as a whole.
-pub fn is_atomic(schema: &str) -> bool {
-    merge_keys::rule(schema, merge_keys::WHOLE_TYPE).is_some_and(|rule| rule.list_type == "map:atomic")
 }
 
 /// What stands at a key of an object or map of the shape.
@@ -65,25 +96,36 @@ pub fn child(shape: &Shape, key: &str) -> Shape {
     }
 }
 
-fn objects() -> &'static Objects {
-    static OBJECTS: OnceLock<Objects> = OnceLock::new();
-    OBJECTS.get_or_init(|| schemas::bare().iter().map(|(name, schema)| (name.clone(), fields_of(name, schema))).collect())
+fn shapes() -> &'static Shapes {
+    static SHAPES: OnceLock<Shapes> = OnceLock::new();
+    SHAPES.get_or_init(|| {
+        let schemas = schemas::bare();
+        let places: HashMap<_, _> = schemas.keys().cloned().zip(0..).collect();
+        let objects = schemas.iter().map(|(name, schema)| object_of(name, schema, &places)).collect();
+        Shapes { objects, places }
+    })
 }
 
-fn fields_of(schema_name: &str, schema: &Value) -> HashMap<String, Field> {
+fn object_of(name: &str, schema: &Value, places: &HashMap<String, usize>) -> Object {
     let properties = schema.get("properties").and_then(Value::as_object);
-    let field =
-        |(name, schema): (&String, &Value)| (name.clone(), Field { shape: shape_of(schema), rule: merge_keys::rule(schema_name, name) });
-    properties.into_iter().flatten().map(field).collect()
+    let field = |(field, schema): (&String, &Value)| {
+        (field.clone(), Field { shape: shape_of(schema, places), rule: merge_keys::rule(name, field) })
+    };
+    let mut fields: Box<[_]> = properties.into_iter().flatten().map(field).collect();
+    fields.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+    let is_atomic = merge_keys::rule(name, merge_keys::WHOLE_TYPE).is_some_and(|rule| rule.list_type == "map:atomic");
+    Object { name: name.to_owned(), fields, is_atomic }
 }
 
-fn shape_of(schema: &Value) -> Shape {
+fn shape_of(schema: &Value, places: &HashMap<String, usize>) -> Shape {
     if let Some(name) = schemas::reference(schema) {
-        return if name.ends_with(".api.resource.Quantity") { Shape::Quantity } else { Shape::Object(name.to_owned()) };
+        let quantity = name.ends_with(".api.resource.Quantity");
+        let object = || places.get(name).map_or(Shape::Other, |place| Shape::Object(Reference(*place)));
+        return if quantity { Shape::Quantity } else { object() };
     }
     match (schema.get("items"), schema.get("additionalProperties")) {
-        (Some(items), _) => Shape::List(Box::new(shape_of(items))),
-        (None, Some(values)) => Shape::Map(Box::new(shape_of(values))),
+        (Some(items), _) => Shape::List(Box::new(shape_of(items, places))),
+        (None, Some(values)) => Shape::Map(Box::new(shape_of(values, places))),
         (None, None) => Shape::Other,
     }
 }

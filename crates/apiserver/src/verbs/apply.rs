@@ -29,7 +29,7 @@ pub(super) async fn run(context: &Context<'_>, call: &Call, options: &ApplyOptio
         _ => Part::Main,
     };
     let read = decode::configuration(call.resource, body, options.write.field_validation)?;
-    let configuration = Configuration::of(read, options.force)?;
+    let configuration = Configuration::of(read, options.force);
     configuration.check(call.resource)?;
     let target = Target { repeatable: true, ..target(context, call, options.write.dry_run) };
     for _ in 0..ATTEMPTS {
@@ -97,9 +97,8 @@ impl Head {
 }
 
 impl Configuration {
-    pub fn of(read: Read, force: bool) -> Result<Self, ApiError> {
-        let outline = Outline::of(&read.text).ok_or_else(|| ApiError::bad_request("the configuration is too large"))?;
-        Ok(Self { head: Head::of(&outline), read, force })
+    pub fn of(read: Read, force: bool) -> Self {
+        Self { head: Head::of(&read.text.outline()), read, force }
     }
 
     /// Refuses what is meant for another kind or version, and who says themselves who owns what.
@@ -145,7 +144,7 @@ impl Configuration {
         if target.manager == last_applied::KUBECTL
             && let Some(annotations) = meta.annotations.as_mut().filter(|annotations| annotations.contains_key(last_applied::ANNOTATION))
         {
-            annotations.insert(last_applied::ANNOTATION.to_owned(), last_applied::text(&self.read.text));
+            annotations.insert(last_applied::ANNOTATION.to_owned(), last_applied::text(self.read.text.text()));
             if metadata::too_many_annotations(annotations) {
                 annotations.remove(last_applied::ANNOTATION);
             }
@@ -157,9 +156,9 @@ impl Configuration {
         let broken = || ApiError::internal(format!("a stored {} is no JSON that can be compared", resource.kind));
         let outline = |text| Outline::of(text).ok_or_else(broken);
         let live_text = current.map_or(Cow::Borrowed(NOTHING), |current| current.text_as(resource));
-        let (live, configuration, nothing) = (outline(&live_text)?, outline(&self.read.text)?, outline(NOTHING)?);
+        let (live, configuration, nothing) = (outline(&live_text)?, self.read.text.outline(), outline(NOTHING)?);
         let account = apply::account(current.map_or("", |current| &current.managed)).ok_or_else(broken)?;
-        let mut owners = Owners::read(&account).unwrap_or_default();
+        let mut owners = Owners::kept(&account).unwrap_or_default();
         if owners.0.is_empty() && current.is_some() {
             owners = apply::before_first_apply(&claim, &live, &nothing);
         }

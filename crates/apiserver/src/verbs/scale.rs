@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::apply::Configuration;
 use super::{form, target};
+use crate::apply::Outlined;
 use crate::context::Context;
 use crate::decode::{self, Decoded};
 use crate::document;
@@ -58,7 +59,7 @@ pub(super) async fn patch(
 /// Applies a Scale: whoever does owns the number of replicas of the object behind it.
 pub(super) async fn apply(context: &Context<'_>, call: &Call, options: &ApplyOptions, body: &[u8]) -> Result<Response, ApiError> {
     let decode::Read { text, warnings, .. } = decode::configuration(call.resource, body, FieldValidation::Ignore)?;
-    let scale: Value = serde_json::from_str(&text).map_err(|error| ApiError::internal(error.to_string()))?;
+    let scale: Value = serde_json::from_str(text.text()).map_err(|error| ApiError::internal(error.to_string()))?;
     let version = scale.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     if version != SCALE_VERSION || scale.get("kind").is_none_or(|kind| kind != "Scale") {
         let message = format!("Incorrect version specified in apply patch. Specified patch version: {version}, expected: {SCALE_VERSION}");
@@ -72,8 +73,8 @@ pub(super) async fn apply(context: &Context<'_>, call: &Call, options: &ApplyOpt
     if let Some(replicas) = scale.pointer("/spec/replicas") {
         value["spec"] = json!({ "replicas": replicas });
     }
-    let read = decode::Read { text: value.to_string(), warnings, bad_quantity: None };
-    let configuration = Configuration::of(read, options.force)?;
+    let text = Outlined::of(value.to_string()).ok_or_else(|| ApiError::bad_request("the Scale is too large"))?;
+    let configuration = Configuration::of(decode::Read { text, warnings, bad_quantity: None }, options.force);
     let target = Target { repeatable: true, ..target(context, call, options.write.dry_run) };
     let make = |current: &Current| configuration.proposal(target, Part::Main, Some(current)).map_err(|error| in_scale_version(call, error));
     let done = writes::change(context, target, Part::Main, make).await?;

@@ -55,11 +55,15 @@ impl Inbox {
 
     /// Leaves a request for the writer. When it is gone the request is dropped, which the asker notices.
     pub(super) fn send(&self, request: Request) {
-        let mut queue = self.lock();
-        if !queue.closed {
+        {
+            let mut queue = self.lock();
+            if queue.closed {
+                return;
+            }
             queue.requests.push(request);
-            self.arrived.notify_one();
         }
+        // Without the lock, which the writer needs as soon as it wakes.
+        self.arrived.notify_one();
     }
 
     /// No further requests.

@@ -45,7 +45,9 @@ impl World {
             (Outline::of(&self.object).unwrap(), Outline::of(&text).unwrap(), account(&self.managed).unwrap());
         let claim = self.claim(manager, Operation::Apply, "2026-01-01T00:00:00Z");
         let application = Application { claim, configuration: &configuration, force, allowed: Set::default() };
-        let Applied { object, managed } = apply(&application, &live, Owners::read(&account).unwrap())?;
+        let applied = apply(&application, &live, Owners::read(&account).unwrap());
+        assert_eq!(apply(&application, &live, Owners::kept(&account).unwrap()), applied, "as if anybody had written the account");
+        let Applied { object, managed } = applied?;
         (self.object, self.managed) = (object, managed);
         Ok(())
     }
@@ -95,7 +97,7 @@ impl World {
     fn owned(&self, manager: &str) -> Vec<String> {
         let account = account(&self.managed).unwrap();
         let owners = Owners::read(&account).unwrap();
-        owners.0.iter().filter(|entry| entry.owner.manager == manager).flat_map(|entry| entry.fields.paths()).collect()
+        owners.0.iter().filter(|entry| entry.owner.manager == manager).flat_map(|entry| entry.fields.set().paths()).collect()
     }
 }
 
