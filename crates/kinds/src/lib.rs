@@ -12,6 +12,7 @@ pub mod names;
 pub mod object;
 pub mod ordinals;
 pub mod quantity;
+pub mod quoted;
 pub mod registry;
 pub mod reviews;
 mod schema_name;

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use crate::quoted;
+
 /// What stands before the fields of an object's metadata.
 const METADATA: &str = "\"metadata\":{";
 /// What stands before the account. It is the first thing in the metadata of an object that we store.
@@ -73,18 +75,6 @@ impl<'a> Marks<'a> {
     fn of(text: &'a str) -> Self {
         Self { bytes: text.as_bytes(), at: 0, depth: 0 }
     }
-
-    /// Where the quoted text ends whose first byte, after the quote, is here.
-    fn end_of_quoted(&self, mut at: usize) -> usize {
-        while let Some(found) = self.bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-            at += found + 1;
-            if self.bytes[at - 1] == b'"' {
-                return at;
-            }
-            at += 1;
-        }
-        self.bytes.len()
-    }
 }
 
 impl Iterator for Marks<'_> {
@@ -95,7 +85,7 @@ impl Iterator for Marks<'_> {
         let at = self.at + self.bytes.get(self.at..)?.iter().position(is_mark)?;
         let byte = self.bytes[at];
         match byte {
-            b'"' => self.at = self.end_of_quoted(at + 1),
+            b'"' => self.at = quoted::end(self.bytes, at + 1).unwrap_or(self.bytes.len()),
             b'[' | b'{' => (self.at, self.depth) = (at + 1, self.depth + 1),
             _ => (self.at, self.depth) = (at + 1, self.depth.saturating_sub(1)),
         }

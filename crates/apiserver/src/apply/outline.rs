@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use kinds::quoted;
+
 /// Levels of nesting at most; the readers in front of this one allow fewer.
 const MAX_DEPTH: usize = 200;
 /// Levels of nesting that every reader of JSON in this program goes down, and more than any served type has.
@@ -222,15 +224,7 @@ impl Reader<'_> {
         if *self.bytes.get(self.at)? != b'"' {
             return None;
         }
-        self.at += 1;
-        loop {
-            match *self.bytes.get(self.at)? {
-                b'"' => break,
-                b'\\' => self.at += 2,
-                _ => self.at += 1,
-            }
-        }
-        self.at += 1;
+        self.at = quoted::end(self.bytes, self.at + 1)?;
         Some(())
     }
 
