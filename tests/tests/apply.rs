@@ -75,6 +75,15 @@ fn conflicts_are_shown_and_can_be_forced() {
 }
 
 #[test]
+fn what_the_system_writes_is_owned_under_upstreams_names() {
+    let cluster = Cluster::simulated(1).running(&web(), 2);
+    cluster.rolled_out("web");
+    assert_eq!(managers(&cluster, "statefulset/web"), ["kube-controller-manager Update", "kubectl-client-side-apply Update"]);
+    // The scheduler's binding is nobody's, as it is upstream.
+    assert_eq!(managers(&cluster, "pod/web-0"), ["kube-controller-manager Update", "kubelet Update"]);
+}
+
+#[test]
 fn what_was_applied_by_the_client_moves_to_the_server() {
     let manifest = web();
     let cluster = Cluster::simulated(1).running(&manifest, 2);

@@ -26,11 +26,13 @@ pub fn manager<'a>(context: &Context<'a>, query: &'a Query) -> &'a str {
     if program.is_empty() { part_of_the_system(&context.user.user) } else { program }
 }
 
-/// The name of a part of the control plane by the user it acts as: a controller has an account of its own.
+/// The name of a part of the control plane by the user it acts as: that of upstream's program which does the same. Who leaves to it what
+/// it owns knows it by this name.
 fn part_of_the_system(user: &str) -> &str {
     let part = user.strip_prefix("system:").unwrap_or_default();
     match part.split_once(':') {
-        Some(("node", _)) => "kubelet",
+        Some(("node", _) | ("steadfast", "simulated-nodes")) => "kubelet",
+        Some(("controller", _)) => "kube-controller-manager",
         Some(("serviceaccount", account)) => account.rsplit(':').next().unwrap_or("unknown"),
         None if !part.is_empty() => part,
         _ => "unknown",
@@ -132,8 +134,17 @@ mod tests {
 
     #[test]
     fn parts_of_the_system_have_names() {
-        let names =
-            ["system:kube-scheduler", "system:node:a", "system:serviceaccount:kube-system:statefulset-controller", "jane", "system:a:b"];
-        assert_eq!(names.map(part_of_the_system), ["kube-scheduler", "kubelet", "statefulset-controller", "unknown", "unknown"]);
+        for (user, name) in [
+            ("system:kube-scheduler", "kube-scheduler"),
+            ("system:kube-controller-manager", "kube-controller-manager"),
+            ("system:controller:statefulset-controller", "kube-controller-manager"),
+            ("system:node:a", "kubelet"),
+            ("system:steadfast:simulated-nodes", "kubelet"),
+            ("system:serviceaccount:kube-system:backup", "backup"),
+            ("jane", "unknown"),
+            ("system:a:b", "unknown"),
+        ] {
+            assert_eq!(part_of_the_system(user), name, "{user}");
+        }
     }
 }
