@@ -35,10 +35,16 @@ pub fn yaml(input: &[u8]) {
     if let Ok(Decoded { object, .. }) = decode::body(resource, &headers, body, FieldValidation::Warn) {
         check(resource, &*object);
     }
-    if let Ok(decode::Read { text, .. }) = decode::configuration(resource, body, FieldValidation::Warn) {
+    if let Ok(decode::Read { text, bad_quantity, .. }) = decode::configuration(resource, body, FieldValidation::Warn) {
         let text = text.text();
-        let tree = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
-        assert_eq!(tree.map(|tree| tree.to_string()).as_deref(), Some(text));
+        let tree = serde_json::from_str::<Value>(text).unwrap_or_default();
+        assert!(tree.is_object() && tree.to_string() == text, "{text}");
+        // With spaces it is read in another way.
+        let spaced = format!("{tree:#}");
+        match decode::configuration(resource, spaced.as_bytes(), FieldValidation::Warn) {
+            Ok(again) => assert_eq!((again.text.text(), again.bad_quantity), (text, bad_quantity), "{spaced}"),
+            Err(error) => panic!("{error}: {spaced}"),
+        }
         // No alias makes much of little.
         let (length, most) = (text.len(), 1 << 24);
         assert!(length <= most, "{length} bytes of {}", body.len());
