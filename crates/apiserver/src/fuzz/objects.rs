@@ -38,7 +38,8 @@ pub fn yaml(input: &[u8]) {
     if let Ok(decode::Read { text, bad_quantity, .. }) = decode::configuration(resource, body, FieldValidation::Warn) {
         let text = text.text();
         let tree = serde_json::from_str::<Value>(text).unwrap_or_default();
-        assert!(tree.is_object() && tree.to_string() == text, "{text}");
+        assert!(tree.is_object(), "{text}");
+        assert_eq!(tree.to_string(), text);
         // With spaces it is read in another way.
         let spaced = format!("{tree:#}");
         match decode::configuration(resource, spaced.as_bytes(), FieldValidation::Warn) {
